@@ -1,0 +1,1 @@
+"""One process per router: makes the kernel equal to the plan."""

@@ -1,0 +1,1 @@
+"""The command srv6dmm: one file per noun."""

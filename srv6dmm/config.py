@@ -1,0 +1,115 @@
+"""Settings: TOML file and environment (SRV6DMM_A__B), with every default.
+
+Precedence: command line flag, environment, file, default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from srv6dmm.model.parameters import MobilityParameters
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class HttpSettings(_Section):
+    """Where the controller listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8642
+    unix_socket: Path | None = None
+    """Also listen here: agents of other network namespaces on this host connect to it."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tokens: Path | None = None
+    """TOML file of hashed tokens; without it every caller on loopback may do everything."""
+    max_body_bytes: int = 65_536
+
+
+class StoreSettings(_Section):
+    """Where the state is kept."""
+
+    path: Path = Path("/var/lib/srv6dmm/state.sqlite3")
+
+
+class RolloutSettings(_Section):
+    """Staged roll-out. Seconds."""
+
+    prepare_timeout_s: float = 5.0
+    """How long the new access router may take before the hand-over is aborted."""
+    switch_timeout_s: float = 2.0
+    """How long head-ends may take before the roll-out goes on, degraded."""
+    heartbeat_s: float = 1.0
+    heartbeats_missed: int = 3
+
+
+class ControllerSettings(BaseSettings):
+    """Everything the controller can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="SRV6DMM_", env_nested_delimiter="__",
+                                      extra="forbid")
+    topology: Path = Path("/etc/srv6dmm/topology.yaml")
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    rollout: RolloutSettings = Field(default_factory=RolloutSettings)
+    mobility: MobilityParameters = Field(default_factory=MobilityParameters)
+    log_level: str = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, init_settings)
+
+
+class AgentSettings(BaseSettings):
+    """Everything an agent can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="SRV6DMM_AGENT_", env_nested_delimiter="__",
+                                      extra="forbid")
+    router: str
+    controller: str = "ws://127.0.0.1:8642"
+    """ws://host:port, wss://host:port, or ws+unix:///path of the controller's socket."""
+    token: str | None = None
+    network_namespace: str | None = None
+    """Name in /run/netns or a path; None: the namespace the process runs in."""
+    resync_s: float = 30.0
+    """Time between two periodic read-backs."""
+    tls_ca: Path | None = None
+    log_level: str = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, init_settings)
+
+
+def read_toml(path: Path | None) -> dict[str, Any]:
+    """Return a settings file as keyword arguments; {} for None.
+
+    Raises ValueError naming file and place when it is not TOML.
+    """
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error

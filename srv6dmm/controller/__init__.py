@@ -1,0 +1,1 @@
+"""The control service: event, decision, commit, plans, staged roll-out."""

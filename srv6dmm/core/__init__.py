@@ -1,0 +1,1 @@
+"""Decisions: pure functions from state and event to new state and effects."""

@@ -1,0 +1,148 @@
+"""Kernel objects as values: what is desired, and what was read back, in one vocabulary.
+
+How a fresh process knows that an object is ours: routes and neighbours carry protocol
+`PROTOCOL`; routes also carry `METRIC`; addresses carry address protocol `PROTOCOL` where the
+kernel has that (Linux 5.18), else they are exactly those of the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
+
+PROTOCOL = 201
+"""Routing protocol number of every route and neighbour of ours (rt_protos name srv6dmm)."""
+METRIC = 201
+"""Metric of every IPv6 route of ours, so that a replace can hit no route of anybody else's."""
+MAIN_TABLE = 254
+
+
+class RouteKind(StrEnum):
+    """Route types we make."""
+
+    UNICAST = "unicast"
+    UNREACHABLE = "unreachable"
+    BLACKHOLE = "blackhole"
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """Where a unicast route leads: an interface name and, where there is one, a gateway."""
+
+    interface: str
+    via: IPv6Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seg6Encap:
+    """LWTUNNEL_ENCAP_SEG6: segments in travel order."""
+
+    mode: EncapMode
+    segments: SegmentList
+
+
+@dataclass(frozen=True, slots=True)
+class Seg6Local:
+    """LWTUNNEL_ENCAP_SEG6_LOCAL: a local SID's action and its parameters."""
+
+    behavior: Behavior
+    next_hop: IPv6Address | None = None
+    next_hop4: IPv4Address | None = None
+    interface: str | None = None
+    table: int | None = None
+    flavors: tuple[Flavor, ...] = ()
+    count: bool = True
+    """Ask for SEG6_LOCAL_COUNTERS (Linux 5.13). Left out of comparisons of read-backs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route. Identity in the kernel: (prefix, table, metric)."""
+
+    prefix: IPv6Network | IPv4Network
+    kind: RouteKind = RouteKind.UNICAST
+    next_hops: tuple[NextHop, ...] = ()
+    encap: Seg6Encap | Seg6Local | None = None
+    table: int = MAIN_TABLE
+    metric: int = METRIC
+
+    @property
+    def identity(self) -> tuple[str, str, int, int]:
+        return ("route", str(self.prefix), self.table, self.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent neighbour entry. Identity: (interface, address)."""
+
+    interface: str
+    address: IPv6Address
+    link_layer_address: str
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        return ("neighbour", self.interface, str(self.address))
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address on an interface (no duplicate address detection). Identity: all of it."""
+
+    interface: str
+    address: IPv6Address
+    prefix_length: int
+
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        return ("address", self.interface, str(self.address), self.prefix_length)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelSource:
+    """`ip sr tunsrc`: without it the kernel selects a source for every packet."""
+
+    address: IPv6Address
+
+    @property
+    def identity(self) -> tuple[str]:
+        return ("tunsrc",)
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """A sysctl below /proc/sys, by its slashed name, and the value it must have."""
+
+    name: str
+    value: str
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("sysctl", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An interface that is up and has this link-layer address (None: any)."""
+
+    interface: str
+    link_layer_address: str | None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("link", self.interface)
+
+
+KernelObject = Route | Neighbour | InterfaceAddress | TunnelSource | Sysctl | LinkAddress
+Identity = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFailure:
+    """The kernel refused one object: errno and what it said (extended ack where given)."""
+
+    identity: Identity
+    errno: int
+    reason: str

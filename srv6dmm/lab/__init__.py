@@ -1,0 +1,1 @@
+"""A whole domain of real kernels on one host."""

@@ -1,0 +1,177 @@
+"""Plans: all that one router must hold, as entries with stable keys.
+
+A plan is a set of entries with distinct keys. Two plans are compared entry by entry; an
+entry that changes keeps its key and is replaced in the kernel, never deleted and added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """What the router itself must be set to. Exactly one per plan."""
+
+    loopback: IPv6Address | None
+    """Address on lo, and `ip sr tunsrc`. None on a plain transit router."""
+    link_local: IPv6Address
+    """Address of every core interface."""
+    core_interfaces: tuple[str, ...]
+    host_interfaces: tuple[tuple[str, IPv6Address, int], ...]
+    """(interface, router's address, prefix length) towards fixed correspondents."""
+    access_interface: str | None
+    access_link_local: IPv6Address | None
+    access_mac: str | None
+
+    @property
+    def key(self) -> str:
+        return "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayRoute:
+    """Plain route to a locator, a pool or an announced prefix. Several next hops: ECMP."""
+
+    prefix: IPv6Network
+    next_hops: tuple[tuple[str, IPv6Address], ...]
+    """(interface, link-local address of the neighbour), sorted."""
+
+    @property
+    def key(self) -> str:
+        return f"underlay {self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreachableRoute:
+    """A pool's own covering route: what is not assigned is answered as unreachable."""
+
+    prefix: IPv6Network
+
+    @property
+    def key(self) -> str:
+        return f"unreachable {self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSid:
+    """A local SID (seg6local route, a /128, with counters where the kernel has them)."""
+
+    sid: IPv6Address
+    behavior: Behavior
+    interface: str | None = None
+    """Output interface of End.X / End.DX6."""
+    next_hop: IPv6Address | None = None
+    """Next hop of End.X / End.DX6."""
+    next_hop4: IPv4Address | None = None
+    """Next hop of End.DX4."""
+    table: int | None = None
+    """Routing table of End.DT6."""
+    flavors: tuple[Flavor, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"sid {self.sid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Mobile prefix -> the mobile node on the access interface (host route, neighbour)."""
+
+    prefix: IPv6Network
+    interface: str
+    link_layer_address: str
+    link_local: IPv6Address
+    mobile_node: str
+    epoch: int
+
+    @property
+    def key(self) -> str:
+        return f"mobile {self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringEntry:
+    """Mobile prefix -> segment list, at one head-end."""
+
+    prefix: IPv6Network
+    segments: SegmentList
+    mode: EncapMode
+    interface: str
+    """Output interface towards the first segment (seg6 routes need a device)."""
+    mobile_node: str
+    epoch: int
+
+    @property
+    def key(self) -> str:
+        return f"mobile {self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropEntry:
+    """Mobile prefix of a node that just left: dropped silently (RFC 5213 section 5.3.5)."""
+
+    prefix: IPv6Network
+    mobile_node: str
+    epoch: int
+
+    @property
+    def key(self) -> str:
+        return f"mobile {self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertisedPrefix:
+    """A prefix information option. Lifetimes in seconds; preferred 0 = deprecated."""
+
+    prefix: IPv6Network
+    valid_s: int
+    preferred_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advertisement:
+    """The unicast RA that one mobile node gets (RFC 8885 section 3.7, RFC 5213 section 6.7)."""
+
+    mobile_node: str
+    node_interface: str
+    interface: str
+    link_layer_address: str
+    link_local: IPv6Address
+    prefixes: tuple[AdvertisedPrefix, ...]
+    mtu: int
+    router_lifetime_s: int
+    epoch: int
+
+    @property
+    def key(self) -> str:
+        return f"advertise {self.mobile_node}/{self.node_interface}"
+
+
+PlanEntry = (
+    RouterSettings | UnderlayRoute | UnreachableRoute | LocalSid
+    | Delivery | SteeringEntry | DropEntry | Advertisement
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A router's whole plan. `entries` by key; `revision` is the state's revision."""
+
+    router: str
+    revision: int
+    entries: dict[str, PlanEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDelta:
+    """From the plan at `base` to the plan at `revision`: entries to put, keys that go."""
+
+    router: str
+    base: int
+    revision: int
+    put: tuple[PlanEntry, ...]
+    gone: tuple[str, ...]

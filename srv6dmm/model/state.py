@@ -1,0 +1,165 @@
+"""State: the records that must not be lost, and the change a decision makes to them.
+
+Times are milliseconds since the epoch (`_ms`), taken from the caller's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv6Network
+
+from srv6dmm.model.events import Answer
+
+
+class SessionPhase(StrEnum):
+    """Where a session is in its life (facts: RFC 8885 section 3, RFC 5213 section 5)."""
+
+    ACTIVE = "active"
+    DETACH_WAIT = "detach-wait"
+
+
+class RolloutPhase(StrEnum):
+    """How far the routers have been told of the newest serving router."""
+
+    PREPARE = "prepare"
+    """The new access router learns to deliver; every head-end still uses the old path."""
+    SWITCH = "switch"
+    """Every head-end is told the new path; the old access router still delivers."""
+    REDIRECT = "redirect"
+    """Routers that served before send late packets on to the new one; RAs go out."""
+    STABLE = "stable"
+    """Nothing of the old path is left."""
+
+
+class PrefixType(StrEnum):
+    """Address types of RFC 8653 section 3."""
+
+    FIXED = "fixed"
+    SESSION_LASTING = "session-lasting"
+    NON_PERSISTENT = "non-persistent"
+    GRACEFUL_REPLACEMENT = "graceful-replacement"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A prefix of a session. HOME where anchor is the serving router, else STEERED."""
+
+    prefix: IPv6Network
+    anchor: str
+    created_ms: int
+    type: PrefixType = PrefixType.SESSION_LASTING
+
+
+SessionKey = tuple[str, str]
+"""(mobile node id, interface)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One interface of a mobile node, with the router that serves it now.
+
+    `epoch` grows with every accepted change of `serving` and never falls. `via` is the router
+    that head-ends were last told before `serving` (None: there is none). `previous` are the
+    routers that may still receive this session's packets from earlier epochs, newest first,
+    `serving` never among them. Once STABLE, `via` is None and `previous` is empty.
+    """
+
+    mobile_node: str
+    interface: str
+    link_layer_address: str
+    serving: str
+    epoch: int
+    phase: SessionPhase
+    rollout: RolloutPhase
+    bindings: tuple[Binding, ...]
+    """Oldest first. The one anchored at `serving`, if any, is the preferred one."""
+    expires_ms: int
+    """When the registration, or in DETACH_WAIT the wait, ends."""
+    via: str | None = None
+    previous: tuple[str, ...] = ()
+    timestamp_ms: int | None = None
+    sequence: int | None = None
+    fallback: Session | None = None
+    """The session as it was before the hand-over in PREPARE, for an abort; else None."""
+    redirect_until_ms: int | None = None
+    """In REDIRECT: when late packets need no more redirection (T_late)."""
+
+    @property
+    def key(self) -> SessionKey:
+        return (self.mobile_node, self.interface)
+
+
+class LeaseState(StrEnum):
+    """A prefix is LEASED by a session or in QUARANTINE; with no lease it is free."""
+
+    LEASED = "leased"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds a prefix of a pool. Quarantined prefixes are not reassigned until the end."""
+
+    prefix: IPv6Network
+    anchor: str
+    state: LeaseState
+    holder: SessionKey
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """An answered event: its content's digest and its answer, kept for duplicates."""
+
+    event_id: str
+    digest: str
+    answer: Answer
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one decision does to the records: whole new values, and keys that go.
+
+    A key is in at most one of the put and delete collections.
+    """
+
+    sessions: tuple[Session, ...] = ()
+    sessions_gone: tuple[SessionKey, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    leases_gone: tuple[IPv6Network, ...] = ()
+    events: tuple[EventRecord, ...] = ()
+    events_gone: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.sessions, self.sessions_gone, self.leases, self.leases_gone,
+                    self.events, self.events_gone))
+
+
+@dataclass(slots=True)
+class State:
+    """All records at one revision. Only `apply` changes it, by whole changes."""
+
+    revision: int = 0
+    sessions: dict[SessionKey, Session] = field(default_factory=dict)
+    leases: dict[IPv6Network, Lease] = field(default_factory=dict)
+    events: dict[str, EventRecord] = field(default_factory=dict)
+
+    def apply(self, change: Change, revision: int) -> None:
+        """Take a committed change in; `revision` must be the next one."""
+        if revision != self.revision + 1:
+            raise ValueError(f"revision {revision} does not follow {self.revision}")
+        for session in change.sessions:
+            self.sessions[session.key] = session
+        for key in change.sessions_gone:
+            self.sessions.pop(key, None)
+        for lease in change.leases:
+            self.leases[lease.prefix] = lease
+        for prefix in change.leases_gone:
+            self.leases.pop(prefix, None)
+        for record in change.events:
+            self.events[record.event_id] = record
+        for event_id in change.events_gone:
+            self.events.pop(event_id, None)
+        self.revision = revision

@@ -1,0 +1,163 @@
+"""Topology: routers, links, prefix pools and external prefixes of one domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv6Address, IPv6Network
+
+from srv6dmm.model.sid import EncapMode, Locator
+
+
+class Role(StrEnum):
+    """What a node is. The first three are routers; hosts exist in a lab only."""
+
+    ACCESS = "access"
+    BORDER = "border"
+    TRANSIT = "transit"
+    CORRESPONDENT = "correspondent"
+    """A fixed host: behind an access router, or outside the domain behind a border router."""
+    MOBILE = "mobile"
+
+
+HEAD_END_ROLES = frozenset({Role.ACCESS, Role.BORDER})
+ROUTER_ROLES = frozenset({Role.ACCESS, Role.BORDER, Role.TRANSIT})
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node. `index` (1..4095, unique among routers) numbers its link-local addresses."""
+
+    name: str
+    role: Role
+    index: int
+    locator: Locator | None = None
+    """Set for every SR-capable router; None for plain transit routers and hosts."""
+    pools: tuple[IPv6Network, ...] = ()
+    """Prefix pools an access router owns; /64s for mobile nodes are taken from these."""
+    announces: tuple[IPv6Network, ...] = ()
+    """Fixed prefixes reached through this router: networks of correspondents, the outside."""
+    access_interface: str | None = None
+    """The interface that faces mobile nodes (access routers only)."""
+    mac: str | None = None
+    """A mobile node's link-layer address."""
+
+    @property
+    def is_router(self) -> bool:
+        return self.role in ROUTER_ROLES
+
+    @property
+    def is_head_end(self) -> bool:
+        return self.role in HEAD_END_ROLES
+
+    @property
+    def loopback(self) -> IPv6Address | None:
+        """The router's own address: function 1 of its locator's lowest /64 (LOC::1).
+
+        It is not a SID; it is the tunnel source and the source of ICMPv6 errors.
+        """
+        if self.locator is None:
+            return None
+        return IPv6Address(int(self.locator.prefix.network_address) + 1)
+
+    @property
+    def link_local(self) -> IPv6Address:
+        """The link-local address on every core-facing interface: fe80::<index>."""
+        return IPv6Address((0xFE80 << 112) + self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEnd:
+    """One end of a link: a node's name and its interface."""
+
+    node: str
+    interface: str
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.interface}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A point-to-point link. `metric` is the IGP metric of both directions (1..2^24-1)."""
+
+    a: LinkEnd
+    b: LinkEnd
+    metric: int = 10
+    delay_us: int = 0
+    """One-way propagation delay in microseconds, as declared."""
+    mtu: int = 1500
+
+    def ends(self) -> tuple[LinkEnd, LinkEnd]:
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Parameters that hold for the whole domain."""
+
+    name: str
+    sid_block: IPv6Network
+    """Every locator lies in it (RFC 8754 section 5.1)."""
+    encap_mode: EncapMode = EncapMode.ENCAP_RED
+    max_segments: int = 1
+    """Longest segment list the domain may use: fixes the MTU that mobile nodes are told."""
+    router_link_local: IPv6Address = IPv6Address("fe80::1")
+    """The first-hop router's link-local address on every access interface (RFC 5213 6.8)."""
+    router_mac: str = "02:00:5e:00:64:01"
+    """... and its link-layer address there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A validated domain: built by core.topology, never changed in place."""
+
+    domain: Domain
+    nodes: dict[str, Node]
+    links: tuple[Link, ...]
+    revision: int = 1
+
+    def routers(self) -> list[Node]:
+        """Return all routers in name order."""
+        return [node for _, node in sorted(self.nodes.items()) if node.is_router]
+
+    def head_ends(self) -> list[Node]:
+        """Return all routers that encapsulate, in name order."""
+        return [node for node in self.routers() if node.is_head_end]
+
+    def access_routers(self) -> list[Node]:
+        """Return all access routers in name order."""
+        return [node for node in self.routers() if node.role is Role.ACCESS]
+
+    def core_links(self) -> list[Link]:
+        """Return the links between routers."""
+        return [
+            link for link in self.links
+            if self.nodes[link.a.node].is_router and self.nodes[link.b.node].is_router
+        ]
+
+    def overhead(self) -> int:
+        """Return the bytes the longest segment list of the domain adds to a packet."""
+        return self.domain.encap_mode.overhead(self.domain.max_segments)
+
+    def inner_mtu(self) -> int:
+        """Return the largest packet in bytes that fits every path, encapsulated.
+
+        Bounded by the MTU of the links to hosts as well: it is what RAs advertise.
+        """
+        core = self.core_links()
+        smallest = min((link.mtu for link in core), default=1500)
+        edge = min((link.mtu for link in self.links if link not in core), default=1500)
+        return min(smallest - self.overhead(), edge)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSids:
+    """The SIDs of one router; functions are unique within its locator."""
+
+    router: str
+    end: IPv6Address
+    end_dt6: IPv6Address
+    end_dx4: IPv6Address | None = None
+    adjacencies: dict[str, IPv6Address] = field(default_factory=dict)
+    """Core interface name -> End.X SID of that adjacency."""

@@ -1,0 +1,110 @@
+"""Messages between the controller and an agent, one WebSocket text frame each (JSON).
+
+Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report.
+Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from srv6dmm.model.plan import PlanEntry
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First word of an agent. `applied` is None when it does not know what it applied."""
+
+    router: str
+    boot_id: str
+    version: str
+    protocol: int
+    applied: int | None
+    capabilities: dict[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """First word of the controller. A FullPlan follows at once."""
+
+    heartbeat_s: float
+    controller_boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FullPlan:
+    """The whole plan; what is ours in the kernel and not in it is deleted."""
+
+    revision: int
+    entries: tuple[PlanEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaPlan:
+    """Changes on top of revision `base`. An agent not at `base` answers Hello anew."""
+
+    base: int
+    revision: int
+    put: tuple[PlanEntry, ...]
+    gone: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Read the kernel back now, repair, and answer with a Report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Everything up to `revision` is in the kernel and was read back."""
+
+    revision: int
+    applied_at_ms: float
+    """Agent's CLOCK_REALTIME in milliseconds when the read-back was done."""
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFailure:
+    """Why one entry could not be applied: the key, errno (0: none) and a sentence."""
+
+    key: str
+    errno: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Revision `revision` was not applied whole; `failures` names what the kernel refused.
+
+    What could be applied is applied; the agent stays at this revision as "with failures"
+    and retries with back-off until a newer plan replaces the entries.
+    """
+
+    revision: int
+    failures: tuple[EntryFailure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Alive, and what is applied."""
+
+    applied: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Outcome of a read-back: keys that were missing, different or superfluous and repaired."""
+
+    revision: int
+    missing: tuple[str, ...]
+    different: tuple[str, ...]
+    superfluous: tuple[str, ...]
+    sid_packets: dict[str, tuple[int, int, int]]
+    """SID -> (packets, bytes, errors) where the kernel counts."""
+
+
+FromAgent = Hello | Ack | Failed | Heartbeat | Report
+FromController = Welcome | FullPlan | DeltaPlan | Resync

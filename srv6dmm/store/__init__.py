@@ -1,0 +1,1 @@
+"""What must not be lost: one interface, several back ends."""
