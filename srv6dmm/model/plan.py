@@ -6,7 +6,7 @@ entry that changes keeps its key and is replaced in the kernel, never deleted an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
@@ -86,7 +86,8 @@ class Delivery:
     link_layer_address: str
     link_local: IPv6Address
     mobile_node: str
-    epoch: int
+    epoch: int = field(compare=False)
+    """For people only: an entry that differs in nothing else is the same entry."""
 
     @property
     def key(self) -> str:
@@ -103,7 +104,8 @@ class SteeringEntry:
     interface: str
     """Output interface towards the first segment (seg6 routes need a device)."""
     mobile_node: str
-    epoch: int
+    epoch: int = field(compare=False)
+    """For people only: an entry that differs in nothing else is the same entry."""
 
     @property
     def key(self) -> str:
@@ -116,7 +118,8 @@ class DropEntry:
 
     prefix: IPv6Network
     mobile_node: str
-    epoch: int
+    epoch: int = field(compare=False)
+    """For people only: an entry that differs in nothing else is the same entry."""
 
     @property
     def key(self) -> str:
@@ -145,6 +148,7 @@ class Advertisement:
     mtu: int
     router_lifetime_s: int
     epoch: int
+    """Compared: a new epoch is a new arrival, and a new arrival gets its RA at once."""
 
     @property
     def key(self) -> str:

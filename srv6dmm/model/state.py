@@ -145,6 +145,12 @@ class State:
     sessions: dict[SessionKey, Session] = field(default_factory=dict)
     leases: dict[IPv6Network, Lease] = field(default_factory=dict)
     events: dict[str, EventRecord] = field(default_factory=dict)
+    held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
+    """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
+
+    def __post_init__(self) -> None:
+        for lease in self.leases.values():
+            self.held[lease.anchor] = self.held.get(lease.anchor, 0) + 1
 
     def apply(self, change: Change, revision: int) -> None:
         """Take a committed change in; `revision` must be the next one."""
@@ -155,9 +161,13 @@ class State:
         for key in change.sessions_gone:
             self.sessions.pop(key, None)
         for lease in change.leases:
+            if lease.prefix not in self.leases:
+                self.held[lease.anchor] = self.held.get(lease.anchor, 0) + 1
             self.leases[lease.prefix] = lease
         for prefix in change.leases_gone:
-            self.leases.pop(prefix, None)
+            gone = self.leases.pop(prefix, None)
+            if gone is not None:
+                self.held[gone.anchor] -= 1
         for record in change.events:
             self.events[record.event_id] = record
         for event_id in change.events_gone:

@@ -1,0 +1,249 @@
+"""The planner: what every router must hold, as a pure function of topology and state.
+
+Incremental planning (`deltas`) looks at one session before and after; sessions never share
+an entry's key, because a prefix belongs to one session. Hence the sum of all deltas equals
+planning from scratch, which a property test holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from srv6dmm.core.mobility import preferred_binding
+from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.sids import sid_table
+from srv6dmm.core.topology import fixed_hosts
+from srv6dmm.model.addresses import link_local_from_mac
+from srv6dmm.model.parameters import MobilityParameters
+from srv6dmm.model.plan import (
+    AdvertisedPrefix,
+    Advertisement,
+    Delivery,
+    DropEntry,
+    LocalSid,
+    Plan,
+    PlanEntry,
+    RouterSettings,
+    SteeringEntry,
+    UnderlayRoute,
+    UnreachableRoute,
+)
+from srv6dmm.model.sid import Behavior, SegmentList
+from srv6dmm.model.state import Binding, RolloutPhase, Session, SessionPhase, State
+from srv6dmm.model.topology import Node, RouterSids, Topology
+
+MAIN_TABLE = 254
+"""End.DT6 looks inner destinations up here: deliveries, steering and the outside."""
+
+EntryDelta = tuple[tuple[PlanEntry, ...], tuple[str, ...]]
+"""(entries to put, keys that go), for one router."""
+
+
+class Planner:
+    """Plans for one topology. Holds only what follows from the topology."""
+
+    def __init__(self, topology: Topology, parameters: MobilityParameters) -> None:
+        self.topology = topology
+        self.parameters = parameters
+        self.paths = ShortestPaths(topology)
+        self.sids: dict[str, RouterSids] = sid_table(topology)
+        self._head_ends = tuple(node.name for node in topology.head_ends())
+        self._static = {
+            node.name: {entry.key: entry for entry in self._static_entries(node)}
+            for node in topology.routers()
+        }
+        self._inner_mtu = topology.inner_mtu()
+
+    def plan(self, router: str, state: State) -> Plan:
+        """Return the router's whole plan. Raises KeyError for a name that is no router."""
+        entries = dict(self._static[router])
+        for key in sorted(state.sessions):
+            for entry in self._entries_at(router, state.sessions[key]):
+                entries[entry.key] = entry
+        return Plan(router, state.revision, entries)
+
+    def session_entries(self, session: Session) -> dict[str, tuple[PlanEntry, ...]]:
+        """Return what the session puts on each router; routers without any are left out."""
+        found: dict[str, tuple[PlanEntry, ...]] = {}
+        for router in self._head_ends:
+            entries = tuple(self._entries_at(router, session))
+            if entries:
+                found[router] = entries
+        return found
+
+    def deltas(self, before: Session | None, after: Session | None) -> dict[str, EntryDelta]:
+        """Return how each router's plan changes when the session does."""
+        old = self.session_entries(before) if before else {}
+        new = self.session_entries(after) if after else {}
+        changed: dict[str, EntryDelta] = {}
+        for router in sorted(old.keys() | new.keys()):
+            had = {entry.key: entry for entry in old.get(router, ())}
+            put = tuple(e for e in new.get(router, ()) if had.pop(e.key, None) != e)
+            if put or had:
+                changed[router] = (put, tuple(had))
+        return changed
+
+    def waits_for(self, session: Session) -> frozenset[str]:
+        """Return the routers that must have acknowledged before the roll-out goes on."""
+        match session.rollout:
+            case RolloutPhase.PREPARE:
+                return frozenset({session.serving})
+            case RolloutPhase.SWITCH:
+                return frozenset(self._head_ends)
+            case RolloutPhase.REDIRECT:
+                return frozenset({session.serving, *session.previous})
+            case RolloutPhase.STABLE:
+                return frozenset({session.serving})
+
+    def path(self, head_end: str, serving: str) -> tuple[str, ...]:
+        """Return the routers from a head-end to a serving router, both included."""
+        return self.paths.path(head_end, serving)
+
+    def segments(self, head_end: str, target: str) -> SegmentList:
+        """Return the segment list from a head-end to a router's End.DT6, in travel order.
+
+        One segment: the underlay's shortest path is the path wanted.
+        """
+        return (self.sids[target].end_dt6,)
+
+    def steering_target(self, session: Session) -> str:
+        """Return the router that head-ends are told in the session's present phase."""
+        if session.rollout is RolloutPhase.PREPARE and session.via is not None:
+            return session.via
+        return session.serving
+
+    def _entries_at(self, router: str, session: Session) -> Iterator[PlanEntry]:
+        node = self.topology.nodes.get(router)
+        if node is None or not node.is_head_end:
+            return
+        for binding in session.bindings:
+            entry = self._mobile_entry(node, session, binding)
+            if entry is not None:
+                yield entry
+        if (
+            router == session.serving
+            and session.phase is SessionPhase.ACTIVE
+            and session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE)
+        ):
+            yield self._advertisement(node, session)
+
+    def _mobile_entry(
+        self, node: Node, session: Session, binding: Binding
+    ) -> Delivery | SteeringEntry | DropEntry | None:
+        """Return what a head-end does with a mobile prefix in the present phase.
+
+        The serving router delivers. Until head-ends have switched, so does the router they used
+        before, and earlier ones send on to that; everybody else steers to where the phase
+        says. Whoever steers to the anchor needs no entry: plain routing leads there.
+        """
+        if node.name == session.serving:
+            if session.phase is SessionPhase.DETACH_WAIT:
+                return DropEntry(binding.prefix, session.mobile_node, session.epoch)
+            return self._delivery(node, session, binding)
+        target = self.steering_target(session)
+        if session.rollout in (RolloutPhase.PREPARE, RolloutPhase.SWITCH):
+            if node.name == session.via:
+                return self._delivery(node, session, binding)
+            if node.name in session.previous and session.via is not None:
+                target = session.via
+        if target == binding.anchor:
+            return None
+        interface, _ = self.paths.next_hop(node.name, target)
+        return SteeringEntry(
+            prefix=binding.prefix,
+            segments=self.segments(node.name, target),
+            mode=self.topology.domain.encap_mode,
+            interface=interface,
+            mobile_node=session.mobile_node,
+            epoch=session.epoch,
+        )
+
+    def _delivery(self, node: Node, session: Session, binding: Binding) -> Delivery:
+        if node.access_interface is None:
+            raise ValueError(f"{node.name} has no access interface to deliver on")
+        return Delivery(
+            prefix=binding.prefix,
+            interface=node.access_interface,
+            link_layer_address=session.link_layer_address,
+            link_local=link_local_from_mac(session.link_layer_address),
+            mobile_node=session.mobile_node,
+            epoch=session.epoch,
+        )
+
+    def _advertisement(self, node: Node, session: Session) -> Advertisement:
+        preferred = preferred_binding(session)
+        valid_s = self.parameters.valid_lifetime_s
+        return Advertisement(
+            mobile_node=session.mobile_node,
+            node_interface=session.interface,
+            interface=node.access_interface or "",
+            link_layer_address=session.link_layer_address,
+            link_local=link_local_from_mac(session.link_layer_address),
+            prefixes=tuple(
+                AdvertisedPrefix(
+                    binding.prefix,
+                    valid_s,
+                    min(self.parameters.preferred_lifetime_s, valid_s)
+                    if binding is preferred
+                    else 0,
+                )
+                for binding in session.bindings
+            ),
+            mtu=self._inner_mtu,
+            router_lifetime_s=self.parameters.router_lifetime_s,
+            epoch=session.epoch,
+        )
+
+    def _static_entries(self, node: Node) -> Iterator[PlanEntry]:
+        yield self._settings(node)
+        yield from self._local_sids(node)
+        for pool in node.pools:
+            yield UnreachableRoute(pool)
+        if node.locator is not None:
+            yield UnreachableRoute(node.locator.prefix)
+        for other in self.topology.routers():
+            if other.name == node.name:
+                continue
+            interface, neighbour = self.paths.next_hop(node.name, other.name)
+            via = self.topology.nodes[neighbour].link_local
+            behind = [host.prefix for host in fixed_hosts(self.topology, other.name)]
+            locator = [other.locator.prefix] if other.locator else []
+            for prefix in (*locator, *other.pools, *other.announces, *behind):
+                yield UnderlayRoute(prefix, ((interface, via),))
+
+    def _settings(self, node: Node) -> RouterSettings:
+        domain = self.topology.domain
+        access = node.access_interface
+        return RouterSettings(
+            loopback=node.loopback,
+            link_local=node.link_local,
+            core_interfaces=tuple(sorted(
+                end.interface
+                for link in self.topology.core_links()
+                for end in link.ends()
+                if end.node == node.name
+            )),
+            host_interfaces=tuple(
+                (host.interface, host.router_address, host.prefix.prefixlen)
+                for host in fixed_hosts(self.topology, node.name)
+            ),
+            access_interface=access,
+            access_link_local=domain.router_link_local if access else None,
+            access_mac=domain.router_mac if access else None,
+        )
+
+    def _local_sids(self, node: Node) -> Iterator[LocalSid]:
+        sids = self.sids.get(node.name)
+        if sids is None:
+            return
+        yield LocalSid(sids.end, Behavior.END)
+        yield LocalSid(sids.end_dt6, Behavior.END_DT6, table=MAIN_TABLE)
+        for link in self.topology.core_links():
+            for here, there in (link.ends(), link.ends()[::-1]):
+                if here.node == node.name:
+                    yield LocalSid(
+                        sids.adjacencies[here.interface],
+                        Behavior.END_X,
+                        interface=here.interface,
+                        next_hop=self.topology.nodes[there.node].link_local,
+                    )
