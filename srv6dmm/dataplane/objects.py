@@ -7,7 +7,7 @@ kernel has that (Linux 5.18), else they are exactly those of the plan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -36,6 +36,10 @@ class NextHop:
     via: IPv6Address | None = None
 
 
+def _hop_order(hop: NextHop) -> tuple[str, int]:
+    return hop.interface, -1 if hop.via is None else int(hop.via)
+
+
 @dataclass(frozen=True, slots=True)
 class Seg6Encap:
     """LWTUNNEL_ENCAP_SEG6: segments in travel order."""
@@ -54,8 +58,12 @@ class Seg6Local:
     interface: str | None = None
     table: int | None = None
     flavors: tuple[Flavor, ...] = ()
-    count: bool = True
+    count: bool = field(default=True, compare=False)
     """Ask for SEG6_LOCAL_COUNTERS (Linux 5.13). Left out of comparisons of read-backs."""
+
+    def __post_init__(self) -> None:
+        if len(self.flavors) > 1:  # a set in the kernel: one order, so that == decides
+            object.__setattr__(self, "flavors", tuple(f for f in Flavor if f in self.flavors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,10 @@ class Route:
     encap: Seg6Encap | Seg6Local | None = None
     table: int = MAIN_TABLE
     metric: int = METRIC
+
+    def __post_init__(self) -> None:
+        if len(self.next_hops) > 1:  # a set in the kernel: one order, so that == decides
+            object.__setattr__(self, "next_hops", tuple(sorted(self.next_hops, key=_hop_order)))
 
     @property
     def identity(self) -> tuple[str, str, int, int]:

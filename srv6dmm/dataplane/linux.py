@@ -1,0 +1,228 @@
+"""The real kernel: one network namespace, by netlink and /proc/sys."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+
+from srv6dmm.dataplane import namespace
+from srv6dmm.dataplane.netlink import addresses, links, neighbours
+from srv6dmm.dataplane.netlink import numbers as n
+from srv6dmm.dataplane.netlink.attributes import MalformedMessage
+from srv6dmm.dataplane.netlink.channel import Channel, Rejection
+from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
+from srv6dmm.dataplane.netlink.routes import RouteEncoder
+from srv6dmm.dataplane.netlink.tunnel_source import TunnelSourceControl
+from srv6dmm.dataplane.objects import (
+    Identity,
+    InterfaceAddress,
+    KernelFailure,
+    KernelObject,
+    LinkAddress,
+    Neighbour,
+    Route,
+    Sysctl,
+    TunnelSource,
+)
+from srv6dmm.dataplane.readback import Reader
+from srv6dmm.dataplane.sysctls import Sysctls
+from srv6dmm.dataplane.watch import Watch
+
+_GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV})
+"""What the kernel says when the object to delete, or its interface, is not there."""
+_Request = tuple[KernelObject, bytes]
+
+
+class LinuxKernel:
+    """One network namespace (None: that of the caller). Implements `dataplane.kernel.Kernel`.
+
+    Its sockets are opened inside the namespace and the calling thread is brought back at once;
+    raises NamespaceError when there is no such namespace, OSError when netlink is refused.
+    """
+
+    def __init__(self, network_namespace: str | None = None) -> None:
+        with namespace.inside(network_namespace):
+            self._channel = Channel(n.NETLINK_ROUTE)
+            self._tunnel_source = TunnelSourceControl()
+        self._namespace = network_namespace
+        self._interfaces = InterfaceTable(self._load_links)
+        self._encoder = RouteEncoder(self._interfaces)
+        self._sysctls = Sysctls(network_namespace)
+        self._reader = Reader(self._channel, self._interfaces, self._tunnel_source, self._sysctls)
+        self._watch: Watch | None = None
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def put(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
+        """Create or atomically replace every object, in order, batched; go on after a failure."""
+        failures: list[KernelFailure] = []
+        pending: list[_Request] = []
+        present: dict[tuple[int, bytes], addresses.AddressFacts] | None = None
+        put_route = self._encoder.put
+        if any(type(item) is LinkAddress for item in objects):
+            self._refresh()
+        for item in objects:
+            try:
+                if type(item) is Route:
+                    if self._reader.duplicated and item.identity in self._reader.duplicated:
+                        self._clear(item)
+                    pending.append((item, put_route(item)))
+                elif isinstance(item, Neighbour):
+                    pending.append((item, neighbours.put(item, self._interfaces)))
+                elif isinstance(item, InterfaceAddress):
+                    if present is None:
+                        present = self._reader.addresses()
+                    pending.extend(self._put_address(item, present))
+                elif isinstance(item, LinkAddress):
+                    self._reader.note(item)
+                    if not self._is_so(item):
+                        pending.append((item, links.put(item, self._interfaces)))
+                else:
+                    failures += self._flush(pending)
+                    pending = []
+                    failures += self._put_singular(item)
+            except NoSuchInterface as error:
+                failures.append(KernelFailure(item.identity, errno.ENODEV, str(error.args[0])))
+            except ValueError as error:
+                failures.append(KernelFailure(item.identity, errno.EINVAL, str(error)))
+        failures += self._flush(pending)
+        return failures
+
+    def _flush(self, pending: list[_Request]) -> list[KernelFailure]:
+        """Send what is encoded; what failed for a stale interface index is encoded anew once."""
+        rejected = self._channel.execute([request for _, request in pending])
+        stale = [index for index, answer in rejected.items() if answer.errno == errno.ENODEV]
+        if stale and self._refresh():
+            again = [index for index in sorted(rejected) if index in set(stale)]
+            for index in again:
+                del rejected[index]
+            failures = self.put([pending[index][0] for index in again])
+        else:
+            failures = []
+        failures += [_failure(pending[index][0], answer) for index, answer in rejected.items()]
+        if any(type(item) is LinkAddress for item, _ in pending):
+            self._refresh()
+        return failures
+
+    def _put_singular(self, item: KernelObject) -> list[KernelFailure]:
+        if isinstance(item, TunnelSource):
+            answer = self._tunnel_source.set(item.address)
+        elif isinstance(item, Sysctl):
+            answer = self._sysctls.put(item)
+        else:
+            raise TypeError(f"not a kernel object: {item!r}")
+        return [_failure(item, answer)] if answer is not None else []
+
+    def _put_address(
+        self, item: InterfaceAddress, present: dict[tuple[int, bytes], addresses.AddressFacts]
+    ) -> list[_Request]:
+        """Replace cannot change a prefix length in Linux: an address with another one goes."""
+        index = self._interfaces.index(item.interface)
+        packed = item.address.packed
+        found = present.get((index, packed))
+        requests: list[_Request] = []
+        if found is not None and found.prefix_length != item.prefix_length:
+            requests.append((item, addresses.delete(index, packed, found.prefix_length)))
+        requests.append((item, addresses.put(item, self._interfaces)))
+        return requests
+
+    def _is_so(self, item: LinkAddress) -> bool:
+        state = self._interfaces.state(item.interface)
+        if state is None or not state.up:
+            return False
+        wanted = item.link_layer_address
+        return wanted is None or wanted == state.link_layer_address
+
+    def _clear(self, route: Route) -> None:
+        """Take away all routes of an identity that has several of them (somebody appended).
+
+        The one case where replace does not do: it would leave the others.
+        """
+        for _ in range(16):
+            if self._channel.execute([self._encoder.delete(route)]):
+                break
+        self._reader.duplicated.discard(route.identity)
+
+    def delete(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
+        """Delete objects; one that is not there any more is not a failure."""
+        pending: list[_Request] = []
+        for item in objects:
+            try:
+                if isinstance(item, Route):
+                    pending.append((item, self._encoder.delete(item)))
+                elif isinstance(item, Neighbour):
+                    pending.append((item, neighbours.delete(item, self._interfaces)))
+                elif isinstance(item, InterfaceAddress):
+                    index = self._interfaces.index(item.interface)
+                    request = addresses.delete(index, item.address.packed, item.prefix_length)
+                    pending.append((item, request))
+                    if self._watch is not None:
+                        self._watch.expect_gone(index, item.address.packed)
+            except NoSuchInterface:
+                continue  # gone with its interface
+        rejected = self._channel.execute([request for _, request in pending])
+        return [
+            _failure(pending[index][0], answer)
+            for index, answer in rejected.items()
+            if answer.errno not in _GONE
+        ]
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def read(self, wanted: Iterable[Identity] | None = None) -> dict[Identity, KernelObject]:
+        """Read back what is ours, in the very values `put` takes (so that == decides)."""
+        if wanted is None:
+            return self._reader.everything()
+        return self._reader.those(wanted)
+
+    def sid_counters(self) -> dict[str, tuple[int, int, int]]:
+        """Return SID -> (packets, bytes, errors) of local SIDs, where the kernel counts."""
+        return self._reader.sid_counters()
+
+    # --- watching ----------------------------------------------------------------------------
+
+    def subscribe(self, changed: Callable[[], None]) -> int:
+        """Open a netlink monitor; return its file descriptor. See `dataplane.kernel.Kernel`."""
+        if self._watch is not None:
+            raise RuntimeError("this kernel is being watched already")
+        self._interfaces.refresh()
+        with namespace.inside(self._namespace):
+            self._watch = Watch(self._channel.port, self._interfaces, changed, self._encoder.forget)
+        return self._watch.fileno()
+
+    def drain(self) -> None:
+        """Read what the monitor has; calls `changed` at most once."""
+        if self._watch is not None:
+            self._watch.drain()
+
+    def close(self) -> None:
+        """Close the sockets; kernel objects stay."""
+        self._channel.close()
+        self._tunnel_source.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    # --- interfaces --------------------------------------------------------------------------
+
+    def _load_links(self) -> list[LinkState]:
+        states = []
+        for kind, datagram, start, end in self._channel.dump(links.dump_request()):
+            if kind == n.RTM_NEWLINK:
+                try:
+                    state = links.state(datagram, start, end)
+                except MalformedMessage:
+                    continue
+                if state is not None:
+                    states.append(state)
+        return states
+
+    def _refresh(self) -> bool:
+        changed = self._interfaces.refresh()
+        if changed:
+            self._encoder.forget()
+        return changed
+
+
+def _failure(item: KernelObject, answer: Rejection) -> KernelFailure:
+    return KernelFailure(item.identity, answer.errno, answer.reason)

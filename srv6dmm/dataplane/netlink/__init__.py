@@ -1,0 +1,1 @@
+"""Our own netlink: bytes of the messages we use, and the sockets that carry them."""

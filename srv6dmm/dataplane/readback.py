@@ -1,0 +1,235 @@
+"""Reading back what the kernel holds, as the values it was given."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv6Address
+
+from srv6dmm.dataplane.netlink import addresses, neighbours, routes
+from srv6dmm.dataplane.netlink import numbers as n
+from srv6dmm.dataplane.netlink.attributes import MalformedMessage
+from srv6dmm.dataplane.netlink.channel import Channel, Rejection
+from srv6dmm.dataplane.netlink.interfaces import InterfaceTable
+from srv6dmm.dataplane.netlink.tunnel_source import TunnelSourceControl
+from srv6dmm.dataplane.objects import (
+    MAIN_TABLE,
+    PROTOCOL,
+    Identity,
+    InterfaceAddress,
+    KernelObject,
+    LinkAddress,
+    Neighbour,
+    Route,
+    TunnelSource,
+)
+from srv6dmm.dataplane.sysctls import Sysctls
+
+_ASK_ONE_BY_ONE = 64
+"""Up to so many routes are asked for singly, beyond it the table is dumped."""
+
+
+class Reader:
+    """Reads objects of ours. `duplicated` holds identities that more than one route has."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        interfaces: InterfaceTable,
+        tunnel_source: TunnelSourceControl,
+        sysctls: Sysctls,
+    ) -> None:
+        self._channel = channel
+        self._interfaces = interfaces
+        self._tunnel_source = tunnel_source
+        self._sysctls = sysctls
+        self._any_link_layer_address: set[str] = set()
+        self.duplicated: set[Identity] = set()
+
+    def note(self, link: LinkAddress) -> None:
+        """Remember whether a link was put with any link-layer address: it is read back so."""
+        if link.link_layer_address is None:
+            self._any_link_layer_address.add(link.interface)
+        else:
+            self._any_link_layer_address.discard(link.interface)
+
+    def everything(self) -> dict[Identity, KernelObject]:
+        """Return every route, neighbour and address that carries our protocol."""
+        found: dict[Identity, KernelObject] = {}
+        self.duplicated.clear()
+        for route in self._routes((socket.AF_INET6, socket.AF_INET)):
+            self._add(found, route)
+        for neighbour in self._neighbours():
+            found[neighbour.identity] = neighbour
+        for about in self.addresses().values():
+            if about.protocol == PROTOCOL:
+                address = addresses.build(about, self._interfaces)
+                found[address.identity] = address
+        return found
+
+    def those(self, wanted: Iterable[Identity]) -> dict[Identity, KernelObject]:
+        """Return the objects of these identities that are there."""
+        kinds: dict[str, list[Identity]] = {}
+        for identity in wanted:
+            kinds.setdefault(str(identity[0]), []).append(identity)
+        found: dict[Identity, KernelObject] = {}
+        for kind, identities in kinds.items():
+            match kind:
+                case "route":
+                    found.update(self._wanted_routes(identities))
+                case "neighbour":
+                    these = {one.identity: one for one in self._neighbours()}
+                    found.update((key, these[key]) for key in identities if key in these)
+                case "address":
+                    found.update(self._wanted_addresses(identities))
+                case "tunsrc":
+                    source = self._tunnel_source.get()
+                    if source is not None:
+                        found[identities[0]] = TunnelSource(source)
+                case "sysctl":
+                    for identity in identities:
+                        sysctl = self._sysctls.get(str(identity[1]))
+                        if sysctl is not None:
+                            found[identity] = sysctl
+                case "link":
+                    self._interfaces.refresh()
+                    for identity in identities:
+                        link = self._link(str(identity[1]))
+                        if link is not None:
+                            found[identity] = link
+                case _:
+                    raise ValueError(f"not the identity of a kernel object: {identities[0]!r}")
+        return found
+
+    def sid_counters(self) -> dict[str, tuple[int, int, int]]:
+        """Return SID -> (packets, bytes, errors) of the local SIDs that count."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for kind, datagram, start, end in self._channel.dump(routes.dump_request(socket.AF_INET6)):
+            if kind != n.RTM_NEWROUTE:
+                continue
+            about, parts = routes.facts(datagram, start, end)
+            if about.protocol == PROTOCOL and about.prefix_length == 128:
+                counted = routes.counters(parts)
+                if counted is not None:
+                    found[str(IPv6Address(about.destination))] = counted
+        return found
+
+    # --- routes ------------------------------------------------------------------------------
+
+    def _routes(
+        self, families: Iterable[int], destinations: frozenset[bytes] | None = None
+    ) -> Iterable[Route]:
+        """Yield routes of ours; with `destinations`, those to one of these addresses only."""
+        for family in families:
+            for kind, datagram, start, end in self._channel.dump(routes.dump_request(family)):
+                if kind != n.RTM_NEWROUTE:
+                    continue
+                about, parts = routes.facts(datagram, start, end)
+                if about.protocol != PROTOCOL or about.family != family:
+                    continue
+                if destinations is not None and about.destination not in destinations:
+                    continue
+                try:
+                    yield routes.build(about, parts, self._interfaces)
+                except MalformedMessage:
+                    continue  # our protocol number on a kind of route we never make
+
+    def _add(self, found: dict[Identity, KernelObject], route: Route) -> None:
+        identity = route.identity
+        other = found.get(identity)
+        if isinstance(other, Route):
+            # Somebody appended a route; shown as one that can equal nothing that was put.
+            self.duplicated.add(identity)
+            route = Route(
+                other.prefix, other.kind, other.next_hops + route.next_hops, None,
+                other.table, other.metric,
+            )  # fmt: skip
+        found[identity] = route
+
+    def _wanted_routes(self, identities: list[Identity]) -> dict[Identity, KernelObject]:
+        found: dict[Identity, KernelObject] = {}
+        left = set(identities)
+        if len(left) <= _ASK_ONE_BY_ONE:
+            for identity in identities:
+                route = self._match(identity)
+                if route is not None:
+                    found[identity] = route
+                    left.discard(identity)
+        if left:
+            destinations, families = set(), set()
+            for identity in left:
+                address, _, length = str(identity[1]).partition("/")
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                families.add(family)
+                destinations.add(b"" if length == "0" else socket.inet_pton(family, address))
+            dumped: dict[Identity, KernelObject] = {}
+            for route in self._routes(families, frozenset(destinations)):
+                self._add(dumped, route)
+            found.update((key, dumped[key]) for key in left if key in dumped)
+        return found
+
+    def _match(self, identity: Identity) -> Route | None:
+        """Ask the kernel for the route it takes to a prefix's first address.
+
+        None when that is another one (more specific, better, or in another table): only a dump
+        tells then.
+        """
+        _, prefix, table, metric = identity
+        address, _, length = str(prefix).partition("/")
+        if table != MAIN_TABLE or ":" not in address:
+            return None
+        packed = socket.inet_pton(socket.AF_INET6, address)
+        answer = self._channel.ask(routes.match_request(packed))
+        if isinstance(answer, Rejection) or answer[0] != n.RTM_NEWROUTE:
+            return None
+        about, parts = routes.facts(*answer[1:])
+        if (
+            about.protocol != PROTOCOL
+            or about.prefix_length != int(length)
+            or about.table != table
+            or about.metric != metric
+            or identity in self.duplicated
+        ):
+            return None
+        try:
+            return routes.build(about, parts, self._interfaces)
+        except MalformedMessage:
+            return None
+
+    # --- the rest ----------------------------------------------------------------------------
+
+    def _neighbours(self) -> Iterable[Neighbour]:
+        for kind, datagram, start, end in self._channel.dump(neighbours.dump_request()):
+            if kind == n.RTM_NEWNEIGH:
+                neighbour = neighbours.build(
+                    neighbours.facts(datagram, start, end), self._interfaces
+                )
+                if neighbour is not None:
+                    yield neighbour
+
+    def addresses(self) -> dict[tuple[int, bytes], addresses.AddressFacts]:
+        """Return all IPv6 addresses of the namespace by (interface index, packed address)."""
+        found = {}
+        for kind, datagram, start, end in self._channel.dump(addresses.dump_request()):
+            if kind == n.RTM_NEWADDR:
+                about = addresses.facts(datagram, start, end)
+                found[about.index, about.address] = about
+        return found
+
+    def _wanted_addresses(self, identities: list[Identity]) -> dict[Identity, InterfaceAddress]:
+        """Here an address counts without our protocol too: older kernels keep none."""
+        wanted = set(identities)
+        found: dict[Identity, InterfaceAddress] = {}
+        for about in self.addresses().values():
+            address = addresses.build(about, self._interfaces)
+            if address.identity in wanted:
+                found[address.identity] = address
+        return found
+
+    def _link(self, interface: str) -> LinkAddress | None:
+        state = self._interfaces.state(interface)
+        if state is None or not state.up:
+            return None
+        if interface in self._any_link_layer_address:
+            return LinkAddress(interface, None)
+        return LinkAddress(interface, state.link_layer_address)
