@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from srv6dmm.core.mobility import preferred_binding
 from srv6dmm.core.paths import ShortestPaths
-from srv6dmm.core.sids import sid_table
+from srv6dmm.core.sids import core_interfaces, sid_table
 from srv6dmm.core.topology import fixed_hosts
 from srv6dmm.model.addresses import link_local_from_mac
 from srv6dmm.model.parameters import MobilityParameters
@@ -217,12 +217,7 @@ class Planner:
         return RouterSettings(
             loopback=node.loopback,
             link_local=node.link_local,
-            core_interfaces=tuple(sorted(
-                end.interface
-                for link in self.topology.core_links()
-                for end in link.ends()
-                if end.node == node.name
-            )),
+            core_interfaces=tuple(core_interfaces(self.topology, node.name)),
             host_interfaces=tuple(
                 (host.interface, host.router_address, host.prefix.prefixlen)
                 for host in fixed_hosts(self.topology, node.name)
@@ -238,6 +233,8 @@ class Planner:
             return
         yield LocalSid(sids.end, Behavior.END)
         yield LocalSid(sids.end_dt6, Behavior.END_DT6, table=MAIN_TABLE)
+        if sids.end_dx4 is not None:
+            yield LocalSid(sids.end_dx4, Behavior.END_DX4, next_hop4=node.next_hop4)
         for link in self.topology.core_links():
             for here, there in (link.ends(), link.ends()[::-1]):
                 if here.node == node.name:

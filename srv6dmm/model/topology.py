@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from srv6dmm.model.sid import EncapMode, Locator
 
@@ -41,6 +41,10 @@ class Node:
     """The interface that faces mobile nodes (access routers only)."""
     mac: str | None = None
     """A mobile node's link-layer address."""
+    next_hop4: IPv4Address | None = None
+    """Where End.DX4 delivers IPv4 payload (routers only; None: no End.DX4)."""
+    explicit_sids: tuple[tuple[str, IPv6Address], ...] = ()
+    """SIDs that override the numbering: ("end" | "end-dt6" | "end-dx4", SID)."""
 
     @property
     def is_router(self) -> bool:

@@ -66,6 +66,8 @@ class Domain(RuleBasedStateMachine):
                 self.delivered.discard(key)
                 self.epochs.pop(key, None)
             else:
+                if after.phase is SessionPhase.DETACH_WAIT:
+                    self.delivered.discard(key)  # until somebody delivers again
                 assert after.epoch >= self.epochs.get(key, 0), "an epoch fell"
                 self.epochs[key] = after.epoch
 
@@ -145,7 +147,8 @@ class Domain(RuleBasedStateMachine):
         if session.rollout is RolloutPhase.REDIRECT and any(self.queues.values()):
             return
         self.commit(mobility.advance(session, self.now, PARAMETERS))
-        self.delivered.add(session.key)
+        if session.phase is SessionPhase.ACTIVE:
+            self.delivered.add(session.key)
 
     @rule(node=st.sampled_from(NODES))
     def fail_prepare(self, node: str) -> None:
