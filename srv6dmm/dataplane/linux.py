@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.netlink import addresses, links, neighbours
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
-from srv6dmm.dataplane.netlink.channel import Channel, Rejection
+from srv6dmm.dataplane.netlink.channel import BATCH, Channel, Rejection
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
 from srv6dmm.dataplane.netlink.routes import RouteEncoder
 from srv6dmm.dataplane.netlink.tunnel_source import TunnelSourceControl
@@ -30,7 +31,6 @@ from srv6dmm.dataplane.watch import Watch
 
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV})
 """What the kernel says when the object to delete, or its interface, is not there."""
-_Request = tuple[KernelObject, bytes]
 
 
 class LinuxKernel:
@@ -56,75 +56,89 @@ class LinuxKernel:
     def put(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
         """Create or atomically replace every object, in order, batched; go on after a failure."""
         failures: list[KernelFailure] = []
-        pending: list[_Request] = []
-        present: dict[tuple[int, bytes], addresses.AddressFacts] | None = None
-        put_route = self._encoder.put
-        if any(type(item) is LinkAddress for item in objects):
+        for start in range(0, len(objects), BATCH):
+            chunk = objects[start : start + BATCH]
+            if set(map(type, chunk)) == {Route} and not self._reader.duplicated:
+                routes = cast("Sequence[Route]", chunk)
+                try:
+                    requests = list(map(self._encoder.put, routes))
+                except (NoSuchInterface, ValueError):
+                    failures += self._put_chunk(chunk)  # one by one, to tell which it is
+                else:
+                    failures += self._send(routes, requests)
+            else:
+                failures += self._put_chunk(chunk)
+        return failures
+
+    def _put_chunk(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
+        failures: list[KernelFailure] = []
+        items: list[KernelObject] = []
+        requests: list[bytes] = []
+        if any(isinstance(item, LinkAddress) for item in objects):
             self._refresh()
         for item in objects:
             try:
-                if type(item) is Route:
-                    if self._reader.duplicated and item.identity in self._reader.duplicated:
-                        self._clear(item)
-                    pending.append((item, put_route(item)))
-                elif isinstance(item, Neighbour):
-                    pending.append((item, neighbours.put(item, self._interfaces)))
-                elif isinstance(item, InterfaceAddress):
-                    if present is None:
-                        present = self._reader.addresses()
-                    pending.extend(self._put_address(item, present))
-                elif isinstance(item, LinkAddress):
-                    self._reader.note(item)
-                    if not self._is_so(item):
-                        pending.append((item, links.put(item, self._interfaces)))
-                else:
-                    failures += self._flush(pending)
-                    pending = []
+                if isinstance(item, TunnelSource | Sysctl):
+                    # Not on the same socket: what came before goes out first.
+                    failures += self._send(items, requests)
+                    items, requests = [], []
                     failures += self._put_singular(item)
+                    continue
+                for request in self._requests(item):
+                    items.append(item)
+                    requests.append(request)
             except NoSuchInterface as error:
                 failures.append(KernelFailure(item.identity, errno.ENODEV, str(error.args[0])))
             except ValueError as error:
                 failures.append(KernelFailure(item.identity, errno.EINVAL, str(error)))
-        failures += self._flush(pending)
+        failures += self._send(items, requests)
         return failures
 
-    def _flush(self, pending: list[_Request]) -> list[KernelFailure]:
+    def _requests(
+        self, item: Route | Neighbour | InterfaceAddress | LinkAddress
+    ) -> Iterator[bytes]:
+        """Encode one object; a link that is as it should be needs nothing."""
+        match item:
+            case Route():
+                if item.identity in self._reader.duplicated:
+                    self._clear(item)
+                yield self._encoder.put(item)
+            case Neighbour():
+                yield neighbours.put(item, self._interfaces)
+            case InterfaceAddress():
+                # Replace cannot change a prefix length: an address with another one goes first.
+                index, packed = self._interfaces.index(item.interface), item.address.packed
+                found = self._reader.addresses().get((index, packed))
+                if found is not None and found.prefix_length != item.prefix_length:
+                    yield addresses.delete(index, packed, found.prefix_length)
+                yield addresses.put(item, self._interfaces)
+            case LinkAddress():
+                self._reader.note(item)
+                if not self._is_so(item):
+                    yield links.put(item, self._interfaces)
+
+    def _send(
+        self, items: Sequence[KernelObject], requests: Sequence[bytes]
+    ) -> list[KernelFailure]:
         """Send what is encoded; what failed for a stale interface index is encoded anew once."""
-        rejected = self._channel.execute([request for _, request in pending])
-        stale = [index for index, answer in rejected.items() if answer.errno == errno.ENODEV]
-        if stale and self._refresh():
-            again = [index for index in sorted(rejected) if index in set(stale)]
-            for index in again:
-                del rejected[index]
-            failures = self.put([pending[index][0] for index in again])
-        else:
-            failures = []
-        failures += [_failure(pending[index][0], answer) for index, answer in rejected.items()]
-        if any(type(item) is LinkAddress for item, _ in pending):
+        rejected = self._channel.execute(requests)
+        failures: list[KernelFailure] = []
+        if rejected:
+            stale = [index for index, answer in rejected.items() if answer.errno == errno.ENODEV]
+            if stale and self._refresh():
+                failures += self.put([items[index] for index in sorted(stale)])
+                rejected = {index: rejected[index] for index in rejected if index not in stale}
+            failures += [_failure(items[index], answer) for index, answer in rejected.items()]
+        if any(type(item) is LinkAddress for item in items):
             self._refresh()
         return failures
 
-    def _put_singular(self, item: KernelObject) -> list[KernelFailure]:
+    def _put_singular(self, item: TunnelSource | Sysctl) -> list[KernelFailure]:
         if isinstance(item, TunnelSource):
             answer = self._tunnel_source.set(item.address)
-        elif isinstance(item, Sysctl):
-            answer = self._sysctls.put(item)
         else:
-            raise TypeError(f"not a kernel object: {item!r}")
+            answer = self._sysctls.put(item)
         return [_failure(item, answer)] if answer is not None else []
-
-    def _put_address(
-        self, item: InterfaceAddress, present: dict[tuple[int, bytes], addresses.AddressFacts]
-    ) -> list[_Request]:
-        """Replace cannot change a prefix length in Linux: an address with another one goes."""
-        index = self._interfaces.index(item.interface)
-        packed = item.address.packed
-        found = present.get((index, packed))
-        requests: list[_Request] = []
-        if found is not None and found.prefix_length != item.prefix_length:
-            requests.append((item, addresses.delete(index, packed, found.prefix_length)))
-        requests.append((item, addresses.put(item, self._interfaces)))
-        return requests
 
     def _is_so(self, item: LinkAddress) -> bool:
         state = self._interfaces.state(item.interface)
@@ -145,7 +159,7 @@ class LinuxKernel:
 
     def delete(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
         """Delete objects; one that is not there any more is not a failure."""
-        pending: list[_Request] = []
+        pending: list[tuple[KernelObject, bytes]] = []
         for item in objects:
             try:
                 if isinstance(item, Route):

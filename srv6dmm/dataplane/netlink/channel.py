@@ -21,8 +21,9 @@ from srv6dmm.dataplane.netlink.attributes import (
     messages,
 )
 
-BATCH = 128
-"""Messages per send. The kernel works through them inside the send call."""
+BATCH = 64
+"""Messages per send. The kernel works through them inside the send call, and meanwhile nobody
+refills the per-CPU memory that seg6 routes take: from about 256 on most are refused (ENOMEM)."""
 TRANSIENT = frozenset({errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.EINTR})
 """What passes by itself: seg6 routes take per-CPU memory that is refilled within milliseconds."""
 _PAUSES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)

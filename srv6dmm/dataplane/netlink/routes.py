@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import (
@@ -49,11 +49,9 @@ _KINDS = {
     RouteKind.BLACKHOLE: n.RTN_BLACKHOLE,
 }
 _KIND_OF = {number: kind for kind, number in _KINDS.items()}
-_SHAPE_OF_SEGMENTS: dict[int, struct.Struct] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class RouteFacts:
+class RouteFacts(NamedTuple):
     """What says whose route it is, without decoding the rest."""
 
     family: int
