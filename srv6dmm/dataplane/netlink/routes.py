@@ -103,9 +103,8 @@ class RouteEncoder:
                 if shape is None:
                     shape = self._shapes[key] = self._shape(route, encap)
                 layout, head, middle = shape
-                packed = [segment.packed for segment in segments]
-                packed.reverse()
-                return layout.pack(head, prefix.network_address.packed, middle, *packed)
+                on_the_wire = [segment.packed for segment in reversed(segments)]
+                return layout.pack(head, prefix.network_address.packed, middle, *on_the_wire)
         return message(n.RTM_NEWROUTE, _PUT, self._body(route))
 
     def delete(self, route: Route) -> bytes:
