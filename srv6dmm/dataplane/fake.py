@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from errno import ENODEV
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from errno import ENODEV
 
 from srv6dmm.dataplane.objects import (
     Identity,
