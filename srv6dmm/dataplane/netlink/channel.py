@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from srv6dmm.dataplane.netlink import numbers as n
@@ -45,33 +46,39 @@ class Rejection:
 
 
 class Channel:
-    """A request socket in the network namespace of the thread that opens it.
+    """A netlink request socket.
 
     The kernel answers within the send call, so nothing here waits but for the pauses between
     retries. Not thread-safe.
     """
 
-    def __init__(self, protocol: int) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
-        )
-        self._socket.bind((0, 0))
-        self.port: int = self._socket.getsockname()[0]
+    def __init__(self, protocol: int, endpoint: socket.socket | None = None) -> None:
+        """Open a socket in the network namespace of the calling thread.
+
+        `endpoint`: take over this one instead; its other end has to speak netlink.
+        """
+        if endpoint is None:
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            endpoint = socket.socket(socket.AF_NETLINK, kind, protocol)
+            endpoint.bind((0, 0))
+        self._socket = endpoint
         self._sequence = 0
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         # Answers come within the send call; the limit only turns a lost one into an error.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
         self._option(n.NETLINK_CAP_ACK)
         self._option(n.NETLINK_EXT_ACK)
-        self.strict = self._option(n.NETLINK_GET_STRICT_CHK)
-        """The kernel filters dumps by what the request's header says (Linux 4.20)."""
+        self._option(n.NETLINK_GET_STRICT_CHK)  # the kernel filters dumps (Linux 4.20)
 
-    def _option(self, number: int) -> bool:
-        try:
+    @property
+    def port(self) -> int:
+        """The number that marks notifications of what this socket caused."""
+        return int(self._socket.getsockname()[0])
+
+    def _option(self, number: int) -> None:
+        # An older kernel does not know all of them: its answers are longer, or not filtered.
+        with suppress(OSError):
             self._socket.setsockopt(n.SOL_NETLINK, number, 1)
-        except OSError:  # an older kernel: its answers are longer, or not filtered
-            return False
-        return True
 
     def close(self) -> None:
         """Close the socket."""

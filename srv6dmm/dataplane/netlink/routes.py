@@ -249,6 +249,17 @@ def decode(data: bytes, start: int, end: int, interfaces: InterfaceTable) -> Rou
 
 def build(about: RouteFacts, found: dict[int, bytes], interfaces: InterfaceTable) -> Route:
     """Return the route that `facts` gave the parts of."""
+    try:
+        return _build(about, found, interfaces)
+    except struct.error as error:
+        raise MalformedMessage(f"an attribute of the wrong size: {error}") from error
+    except MalformedMessage:
+        raise
+    except ValueError as error:
+        raise MalformedMessage(str(error)) from error
+
+
+def _build(about: RouteFacts, found: dict[int, bytes], interfaces: InterfaceTable) -> Route:
     kind = _KIND_OF.get(about.kind)
     if kind is None:
         raise MalformedMessage(f"route type {about.kind} is none of ours")
