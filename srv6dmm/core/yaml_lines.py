@@ -87,13 +87,13 @@ def _item(
                 first = members[name].line
                 faults.append(_fail(source, place, name, f"given twice, first in line {first}"))
                 continue
-            value = _item(loader, value_node, source, faults, name, depth + 1, seen)
-            members[name] = Item(value.value, place)
+            member = _item(loader, value_node, source, faults, name, depth + 1, seen)
+            members[name] = Item(member.value, place)
         return Item(members, line)
     if isinstance(node, yaml.SequenceNode):
         entries = [_item(loader, n, source, faults, key, depth + 1, seen) for n in node.value]
         return Item(entries, line)
-    value = loader.construct_object(node)  # type: ignore[no-untyped-call]
+    value = loader.construct_object(node)
     if not isinstance(value, str | int | float | bool | None):
         value = str(node.value)
     return Item(value, line)

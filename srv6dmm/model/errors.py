@@ -9,7 +9,7 @@ class Srv6dmmError(Exception):
     """Base of every error this project raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Refusal(Srv6dmmError):
     """A request that changes nothing, with a stable machine-readable `type`.
 
@@ -41,7 +41,7 @@ class StoreUnavailable(StoreError):
     """The store cannot be written or read now (disk full, read-only, corrupt)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class TopologyError(Srv6dmmError):
     """One fault in a topology file: where it is and what to do."""
 

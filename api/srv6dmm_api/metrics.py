@@ -1,0 +1,119 @@
+"""/metrics: the controller's values in Prometheus form. No mobile node is ever a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from srv6dmm.controller.service import Controller
+from srv6dmm.model.plan import SteeringEntry
+from srv6dmm.model.state import LeaseState
+
+
+class ControllerCollector(Collector):
+    """Reads the controller when scraped."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric; docs/metrics.md describes each."""
+        yield from self._mobility()
+        yield from self._routers()
+
+    def _mobility(self) -> Iterator[Metric]:
+        measured = self._controller.measurements
+        events = CounterMetricFamily(
+            "srv6dmm_events", "Accepted events by outcome", labels=["outcome"]
+        )
+        for outcome, count in sorted(measured.events.items()):
+            events.add_metric([outcome], count)
+        yield events
+        refusals = CounterMetricFamily(
+            "srv6dmm_refusals", "Refused events by problem type", labels=["type"]
+        )
+        for kind, count in sorted(measured.refusals.items()):
+            refusals.add_metric([kind], count)
+        yield refusals
+        yield CounterMetricFamily(
+            "srv6dmm_handovers_aborted", "Roll-outs aborted", value=measured.aborts
+        )
+        yield CounterMetricFamily(
+            "srv6dmm_rollouts_degraded", "Roll-outs that left a router behind for a while",
+            value=measured.degraded,
+        )
+        durations = HistogramMetricFamily(
+            "srv6dmm_handover_duration_seconds",
+            "From the event's arrival to decided, durable and applied", labels=["until"],
+        )
+        for until, histogram in sorted(measured.durations.items()):
+            durations.add_metric([until], histogram.buckets(), histogram.total)
+        yield durations
+        state = self._controller.state
+        sessions = GaugeMetricFamily("srv6dmm_sessions", "Sessions by phase", labels=["phase"])
+        phases: dict[str, int] = {}
+        steered = 0
+        for session in state.sessions.values():
+            phases[session.phase.value] = phases.get(session.phase.value, 0) + 1
+            steered += sum(b.anchor != session.serving for b in session.bindings)
+        for phase, count in sorted(phases.items()):
+            sessions.add_metric([phase], count)
+        yield sessions
+        yield GaugeMetricFamily(
+            "srv6dmm_steered_prefixes", "Prefixes served away from their anchor", value=steered
+        )
+        leases = GaugeMetricFamily("srv6dmm_prefixes", "Prefixes by state", labels=["state"])
+        for lease_state in LeaseState:
+            leases.add_metric(
+                [lease_state.value],
+                sum(lease.state is lease_state for lease in state.leases.values()),
+            )
+        yield leases
+        yield GaugeMetricFamily("srv6dmm_revision", "Durable revision", value=state.revision)
+
+    def _routers(self) -> Iterator[Metric]:
+        connected = GaugeMetricFamily(
+            "srv6dmm_router_connected", "1 while the agent is connected", labels=["router"]
+        )
+        applied = GaugeMetricFamily(
+            "srv6dmm_agent_applied_revision", "Revision acknowledged", labels=["router"]
+        )
+        failed = GaugeMetricFamily(
+            "srv6dmm_agent_failed_entries", "Entries the kernel refuses", labels=["router"]
+        )
+        drift = CounterMetricFamily(
+            "srv6dmm_drift_objects", "Kernel objects repaired", labels=["router"]
+        )
+        steering = GaugeMetricFamily(
+            "srv6dmm_steering_entries", "Steering entries planned", labels=["router"]
+        )
+        for status in self._controller.routers():
+            connected.add_metric([status.name], float(status.connected))
+            if status.applied is not None:
+                applied.add_metric([status.name], status.applied)
+            failed.add_metric([status.name], len(status.failures))
+            drift.add_metric([status.name], status.drift)
+        counts: dict[str, int] = {}
+        planner = self._controller.planner
+        for session in self._controller.state.sessions.values():
+            for router, entries in planner.session_entries(session).items():
+                found = sum(isinstance(entry, SteeringEntry) for entry in entries)
+                counts[router] = counts.get(router, 0) + found
+        for router, count in sorted(counts.items()):
+            steering.add_metric([router], count)
+        yield from (connected, applied, failed, drift, steering)
+
+
+def registry(controller: Controller) -> CollectorRegistry:
+    """Return a registry of this controller alone."""
+    made = CollectorRegistry()
+    made.register(ControllerCollector(controller))
+    return made

@@ -1,0 +1,134 @@
+"""What comes in and goes out over HTTP, with its limits and examples."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from srv6dmm.model.addresses import parse_mac
+
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
+Identifier = Annotated[str, Field(pattern=IDENTIFIER, max_length=128)]
+Mac = Annotated[str, Field(max_length=17), AfterValidator(parse_mac)]
+
+_TIMESTAMP = Field(
+    default=None, ge=0, le=1 << 53, strict=True,
+    description="When the event happened, milliseconds since the epoch (RFC 5213 section 5.5).",
+)
+_SEQUENCE = Field(
+    default=None, ge=0, le=65535, strict=True,
+    description="Sequence number modulo 65536 (RFC 6275 section 9.5.1), instead of a timestamp.",
+)
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    event_id: Identifier = Field(description="Names the event: a repetition has no effect.")
+    mobile_node: Identifier
+    access_router: Identifier
+    interface: Identifier = "0"
+    timestamp: int | None = _TIMESTAMP
+    sequence: int | None = _SEQUENCE
+
+
+class AttachBody(_Body):
+    """A mobile node appeared at an access router."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{
+        "event_id": "7f3c", "mobile_node": "mn1", "access_router": "ar1",
+        "link_layer_address": "02:00:00:00:01:01", "handoff_indicator": 3, "lifetime": 3600,
+    }]})
+
+    link_layer_address: Mac
+    handoff_indicator: int = Field(
+        default=4, ge=1, le=5, strict=True, description="RFC 5213 section 8.4."
+    )
+    lifetime: int | None = Field(
+        default=None, ge=1, le=262_140, strict=True, description="Seconds."
+    )
+
+
+class DetachBody(_Body):
+    """A mobile node left an access router."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{
+        "event_id": "7f3d", "mobile_node": "mn1", "access_router": "ar1",
+    }]})
+
+
+class PrefixView(BaseModel):
+    """A prefix of a session. `preferred`: the one for new flows."""
+
+    prefix: str
+    anchor: str
+    preferred: bool
+
+
+class TimingsView(BaseModel):
+    """Milliseconds since the event was received."""
+
+    event_to_decided_ms: float
+    event_to_durable_ms: float
+    event_to_applied_ms: float | None = None
+    stages: dict[str, float] = Field(default_factory=dict)
+
+
+class EventAnswer(BaseModel):
+    """What an event came to."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "event_id": "7f3c", "outcome": "handover", "mobile_node": "mn1", "interface": "0",
+        "epoch": 2, "serving": "ar3", "lifetime": 3600, "revision": 17, "replayed": False,
+        "applied": True, "pending": [],
+        "prefixes": [
+            {"prefix": "2001:db8:a1::/64", "anchor": "ar1", "preferred": False},
+            {"prefix": "2001:db8:a3::/64", "anchor": "ar3", "preferred": True},
+        ],
+        "timings": {"event_to_decided_ms": 0.2, "event_to_durable_ms": 1.1,
+                    "event_to_applied_ms": 6.4,
+                    "stages": {"prepare": 2.6, "switch": 4.9, "redirect": 6.4}},
+    }]})
+
+    event_id: str
+    outcome: Literal["registered", "refreshed", "handover", "detaching", "ignored"]
+    mobile_node: str
+    interface: str
+    epoch: int
+    serving: str | None
+    prefixes: list[PrefixView]
+    lifetime: int
+    revision: int
+    replayed: bool
+    applied: bool | None = Field(
+        default=None, description="With wait=applied: whether every router acknowledged."
+    )
+    pending: list[str] = Field(default_factory=list, description="Routers still waited for.")
+    timings: TimingsView
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{
+        "type": "urn:srv6dmm:problem:unknown-router", "title": "The router is not known",
+        "status": 422, "detail": "'ar9' is no access router of this domain; there are ar1, ar2",
+        "instance": "/v1/attach",
+    }]})
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    binding_status: int | None = None
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of the statuses an operation may refuse with."""
+    return {
+        status: {"model": Problem, "content": {"application/problem+json": {}},
+                 "description": "Refused; nothing was changed."}
+        for status in statuses
+    }

@@ -1,0 +1,153 @@
+"""Running the controller: sockets, settings, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import uuid
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from srv6dmm.config import ControllerSettings
+from srv6dmm.controller.clock import SystemClock
+from srv6dmm.controller.service import Controller
+from srv6dmm.core.topology import parse_topology
+from srv6dmm.model.errors import Srv6dmmError
+from srv6dmm.store.sqlite import SqliteStore
+from srv6dmm_api.app import create_app
+from srv6dmm_api.auth import TokenTable
+
+log = structlog.get_logger()
+
+
+class ListenError(Srv6dmmError):
+    """The controller may not or cannot listen where it was told to."""
+
+
+def check_exposure(settings: ControllerSettings) -> None:
+    """Raise ListenError when events could be forged from beyond this host."""
+    http = settings.http
+    loopback = http.host == "localhost" or _is_loopback(http.host)
+    if loopback or (http.tokens and http.tls_certificate and http.tls_key):
+        return
+    raise ListenError(
+        f"refusing to listen on {http.host} without tokens and TLS: set http.tokens (srv6dmm "
+        "token create), http.tls_certificate and http.tls_key, or http.host to 127.0.0.1"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def tcp_socket(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket. Raises ListenError with what to do."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return made
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Return a bound Unix socket, mode 0600; a file nobody listens on is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except OSError as error:
+                if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
+                    raise ListenError(f"{path} is in the way: {error.strerror}") from error
+                path.unlink(missing_ok=True)
+            else:
+                raise ListenError(f"another controller listens on {path}")
+    made = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        made.bind(str(path))
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
+    return made
+
+
+class _Server(uvicorn.Server):
+    """Tells long-lived responses to end when the server does."""
+
+    stopping: asyncio.Event
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stopping.set()
+        await super().shutdown(sockets)
+
+
+async def serve(settings: ControllerSettings, ready_file: Path | None = None) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Prints `listening http://HOST:PORT` once events are accepted, and writes the same line to
+    `ready_file`. Raises Srv6dmmError, OSError or ValueError when it cannot start.
+    """
+    check_exposure(settings)
+    http = settings.http
+    topology = parse_topology(settings.topology.read_text(), str(settings.topology))
+    tokens = TokenTable.load(http.tokens) if http.tokens else None
+    store = SqliteStore(settings.store.path)
+    sockets: list[socket.socket] = []
+    try:
+        controller = Controller(
+            topology, settings.mobility, settings.rollout, store, SystemClock(), uuid.uuid4().hex
+        )
+        sockets.append(tcp_socket(http.host, http.port))
+        if http.unix_socket is not None:
+            sockets.append(unix_socket(http.unix_socket))
+        app = create_app(controller, settings, tokens)
+        server = _Server(uvicorn.Config(
+            app,
+            loop="asyncio",
+            ws="websockets-sansio",
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=75,
+            ws_max_size=64 * 1024 * 1024,
+            ws_ping_interval=None,
+            ssl_certfile=http.tls_certificate,
+            ssl_keyfile=http.tls_key,
+        ))
+        server.stopping = app.state.stopping
+        await controller.start()
+        running = asyncio.create_task(server.serve(sockets=sockets))
+        while not server.started and not running.done():
+            await asyncio.sleep(0.005)
+        scheme = "https" if http.tls_certificate else "http"
+        host, port = sockets[0].getsockname()[:2]
+        line = f"listening {scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        print(line, flush=True)
+        if ready_file is not None:
+            ready_file.write_text(line + "\n")
+        stopping = asyncio.create_task(app.state.stopping.wait())
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await controller.stop()
+        stopping.cancel()
+        await running
+    finally:
+        for made in sockets:
+            made.close()
+        if http.unix_socket is not None and len(sockets) == 2:
+            http.unix_socket.unlink(missing_ok=True)
+        store.close()

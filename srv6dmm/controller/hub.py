@@ -1,0 +1,341 @@
+"""The hub: one channel per router, what was sent on it and what came back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from srv6dmm.controller.clock import Clock
+from srv6dmm.core.planner import EntryDelta
+from srv6dmm.model.errors import Refusal
+from srv6dmm.model.plan import Plan, PlanEntry
+from srv6dmm.model.wire import (
+    PROTOCOL,
+    Ack,
+    DeltaPlan,
+    EntryFailure,
+    Failed,
+    FromAgent,
+    FromController,
+    FullPlan,
+    Heartbeat,
+    Hello,
+    Report,
+    Resync,
+    Welcome,
+)
+
+log = structlog.get_logger()
+
+Send = Callable[[FromController], Awaitable[None]]
+IN_FLIGHT = 8
+"""Plans sent and not acknowledged, at most; what comes then is merged into one."""
+REPORT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouterStatus:
+    """A router as people and the API see it."""
+
+    name: str
+    role: str
+    connected: bool
+    boot_id: str | None
+    version: str | None
+    applied: int | None
+    """Newest revision the router acknowledged."""
+    target: int
+    """Newest revision that concerns it."""
+    capabilities: dict[str, bool]
+    failures: tuple[EntryFailure, ...]
+    last_seen_ms: int | None
+    drift: int
+    """Objects repaired since it connected."""
+
+
+@dataclass(slots=True)
+class _Channel:
+    router: str
+    role: str
+    target: int = 0
+    acked: int = -1
+    sent: int = -1
+    in_flight: list[int] = field(default_factory=list)
+    waiting_put: dict[str, PlanEntry] = field(default_factory=dict)
+    waiting_gone: set[str] = field(default_factory=set)
+    failures: dict[str, EntryFailure] = field(default_factory=dict)
+    connection: RouterConnection | None = None
+    hello: Hello | None = None
+    last_seen: float | None = None
+    last_seen_ms: int | None = None
+    drift: int = 0
+
+
+class RouterConnection:
+    """One WebSocket's worth: made by Hub.connect, fed with what the agent says."""
+
+    def __init__(self, hub: Hub, channel: _Channel, send: Send, close: Callable[[], None]) -> None:
+        self._hub = hub
+        self._channel = channel
+        self._send = send
+        self._close = close
+        self._outgoing: asyncio.Queue[FromController] = asyncio.Queue()
+        self._writer = asyncio.create_task(self._write(), name=f"to-{channel.router}")
+        self.reports: list[asyncio.Future[Report]] = []
+
+    def post(self, message: FromController) -> None:
+        """Queue a message; messages keep their order."""
+        self._outgoing.put_nowait(message)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._send(await self._outgoing.get())
+        except (ConnectionError, RuntimeError) as error:
+            log.info("router.unreachable", router=self._channel.router, error=str(error))
+            self.drop()
+
+    async def receive(self, message: FromAgent) -> None:
+        """Take in one message of the agent."""
+        self._hub.receive(self._channel, self, message)
+
+    def closed(self) -> None:
+        """Tell the hub that the transport is gone."""
+        self._writer.cancel()
+        for waiting in self.reports:
+            if not waiting.done():
+                waiting.set_exception(_not_connected(self._channel.router))
+        self._hub.disconnected(self._channel, self)
+
+    def drop(self) -> None:
+        """Close the transport from our side."""
+        self._close()
+
+
+class Hub:
+    """All channels. Tells `on_ack`, `on_failed` and `on_lost` what it hears."""
+
+    def __init__(
+        self,
+        routers: dict[str, str],
+        clock: Clock,
+        boot_id: str,
+        heartbeat_s: float,
+        heartbeats_missed: int,
+        plan: Callable[[str], Plan],
+    ) -> None:
+        self._channels = {name: _Channel(name, role) for name, role in routers.items()}
+        self._clock = clock
+        self._boot_id = boot_id
+        self._heartbeat_s = heartbeat_s
+        self._patience_s = heartbeat_s * heartbeats_missed
+        self._plan = plan
+        self._started = clock.monotonic()
+        self.on_progress: Callable[[str], None] = lambda router: None
+        self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
+
+    def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
+        """Take a router's new connection; an older one of the same router is closed.
+
+        Raises Refusal for an unknown router or another protocol.
+        """
+        channel = self._channels.get(hello.router)
+        if channel is None:
+            raise Refusal("unknown-router", f"{hello.router!r} is no router of this domain", 404)
+        if hello.protocol != PROTOCOL:
+            raise Refusal(
+                "protocol-mismatch",
+                f"agent {hello.version} speaks protocol {hello.protocol}, this controller "
+                f"{PROTOCOL}; install the same version on both",
+            )
+        if channel.connection is not None:
+            channel.connection.drop()
+        connection = RouterConnection(self, channel, send, close)
+        channel.connection = connection
+        connection.post(Welcome(self._heartbeat_s, self._boot_id))
+        self._greet(channel, hello)
+        self.on_notice("router-connected", hello.router, {"boot_id": hello.boot_id})
+        return connection
+
+    def _greet(self, channel: _Channel, hello: Hello) -> None:
+        """Answer a Hello with the whole plan: whatever was under way is in it."""
+        channel.hello = hello
+        channel.acked = -1
+        channel.in_flight.clear()
+        channel.waiting_put.clear()
+        channel.waiting_gone.clear()
+        channel.failures.clear()
+        self._seen(channel)
+        plan = self._plan(channel.router)
+        channel.sent = channel.target = plan.revision
+        channel.in_flight.append(plan.revision)
+        if channel.connection is not None:
+            channel.connection.post(FullPlan(plan.revision, tuple(plan.entries.values())))
+
+    def push(self, router: str, revision: int, delta: EntryDelta) -> None:
+        """Send a change of the router's plan, or merge it into what already waits."""
+        channel = self._channels[router]
+        channel.target = revision
+        put, gone = delta
+        for key in gone:
+            channel.waiting_put.pop(key, None)
+            channel.waiting_gone.add(key)
+        for entry in put:
+            channel.waiting_gone.discard(entry.key)
+            channel.waiting_put[entry.key] = entry
+        self._flush(channel)
+
+    def _flush(self, channel: _Channel) -> None:
+        if channel.connection is None or channel.sent == channel.target:
+            return
+        if len(channel.in_flight) >= IN_FLIGHT:
+            return
+        message = DeltaPlan(
+            channel.sent,
+            channel.target,
+            tuple(channel.waiting_put.values()),
+            tuple(sorted(channel.waiting_gone)),
+        )
+        channel.waiting_put.clear()
+        channel.waiting_gone.clear()
+        channel.sent = channel.target
+        channel.in_flight.append(channel.sent)
+        channel.connection.post(message)
+
+    def receive(self, channel: _Channel, connection: RouterConnection, message: FromAgent) -> None:
+        """Take in what an agent says; a replaced connection is not listened to."""
+        if channel.connection is not connection:
+            return
+        self._seen(channel)
+        match message:
+            case Hello():
+                self._greet(channel, message)
+            case Ack():
+                self._acknowledged(channel, message.revision, ())
+            case Failed():
+                self._acknowledged(channel, message.revision, message.failures)
+            case Report():
+                drift = len(message.missing) + len(message.different) + len(message.superfluous)
+                channel.drift += drift
+                if drift:
+                    self.on_notice("drift", channel.router, {
+                        "missing": message.missing,
+                        "different": message.different,
+                        "superfluous": message.superfluous,
+                    })
+                for waiting in connection.reports:
+                    if not waiting.done():
+                        waiting.set_result(message)
+                connection.reports.clear()
+            case Heartbeat():
+                pass
+
+    def _acknowledged(
+        self, channel: _Channel, revision: int, failures: Iterable[EntryFailure]
+    ) -> None:
+        if revision > channel.sent:
+            return  # of an earlier life of the controller
+        channel.acked = max(channel.acked, revision)
+        channel.failures = {failure.key: failure for failure in failures}
+        channel.in_flight = [sent for sent in channel.in_flight if sent > revision]
+        self._flush(channel)
+        self.on_progress(channel.router)
+
+    def _seen(self, channel: _Channel) -> None:
+        channel.last_seen = self._clock.monotonic()
+        channel.last_seen_ms = self._clock.now_ms()
+
+    def disconnected(self, channel: _Channel, connection: RouterConnection) -> None:
+        """Note that a connection is gone. Nothing is torn down: the router forwards on."""
+        if channel.connection is connection:
+            channel.connection = None
+            self.on_notice("router-lost", channel.router, {})
+
+    def supervise(self) -> None:
+        """Close connections whose heartbeats stopped. Called once a heartbeat."""
+        for channel in self._channels.values():
+            if channel.connection is not None and self._silent(channel):
+                log.warning("router.silent", router=channel.router, patience_s=self._patience_s)
+                channel.connection.drop()
+                channel.connection.closed()
+
+    def _silent(self, channel: _Channel) -> bool:
+        last = self._started if channel.last_seen is None else channel.last_seen
+        return self._clock.monotonic() - last > self._patience_s
+
+    def restart_from(self, revision: int) -> None:
+        """Set what every router is to reach, from a loaded state."""
+        for channel in self._channels.values():
+            channel.target = revision
+
+    def target(self, router: str) -> int:
+        """Return the newest revision that concerns the router."""
+        return self._channels[router].target
+
+    def has(self, router: str, revision: int) -> bool:
+        """Tell whether the router acknowledged everything up to a revision."""
+        return self._channels[router].acked >= revision
+
+    def failure(self, router: str, keys: frozenset[str]) -> EntryFailure | None:
+        """Return a failure of one of the entries at the router, if it reported one."""
+        failures = self._channels[router].failures
+        return next((failures[key] for key in sorted(keys) if key in failures), None)
+
+    def lost(self, router: str) -> bool:
+        """Tell whether the router has been away for longer than missed heartbeats."""
+        channel = self._channels[router]
+        return channel.connection is None and self._silent(channel)
+
+    def connected(self, router: str) -> bool:
+        """Tell whether the router has a connection now."""
+        return self._channels[router].connection is not None
+
+    def status(self) -> list[RouterStatus]:
+        """Return every router's status in name order."""
+        return [
+            RouterStatus(
+                name=name,
+                role=channel.role,
+                connected=channel.connection is not None,
+                boot_id=channel.hello.boot_id if channel.hello else None,
+                version=channel.hello.version if channel.hello else None,
+                applied=channel.acked if channel.acked >= 0 else None,
+                target=channel.target,
+                capabilities=channel.hello.capabilities if channel.hello else {},
+                failures=tuple(channel.failures.values()),
+                last_seen_ms=channel.last_seen_ms,
+                drift=channel.drift,
+            )
+            for name, channel in sorted(self._channels.items())
+        ]
+
+    async def resync(self, router: str) -> Report:
+        """Have a router read its kernel back, repair and report."""
+        channel = self._channels.get(router)
+        if channel is None:
+            raise Refusal("unknown-router", f"{router!r} is no router of this domain", 404)
+        if channel.connection is None:
+            raise _not_connected(router)
+        waiting: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
+        channel.connection.reports.append(waiting)
+        channel.connection.post(Resync())
+        try:
+            return await asyncio.wait_for(waiting, REPORT_TIMEOUT_S)
+        except TimeoutError:
+            raise _not_connected(router) from None
+
+    def drop_all(self) -> None:
+        """Close every connection; routers forward on and will come back."""
+        for channel in self._channels.values():
+            if channel.connection is not None:
+                channel.connection.drop()
+
+
+def _not_connected(router: str) -> Refusal:
+    return Refusal(
+        "router-not-connected",
+        f"the agent of {router} is not connected; start it and look at its log",
+    )

@@ -1,0 +1,270 @@
+"""Staged roll-out: which routers a session's phase still waits for, and what comes next.
+
+A session enters a phase by a committed revision. When every router the phase needs has
+acknowledged it, the next phase is asked for. What the phases are is decided in core.mobility;
+what a router's silence or refusal means is decided here:
+
+* PREPARE: refusal, or silence for `prepare_timeout_s`, aborts; the old path was not touched.
+* SWITCH, REDIRECT: the roll-out goes on after `switch_timeout_s`, degraded. The clean step waits
+  until every router has acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from srv6dmm.config import RolloutSettings
+from srv6dmm.controller.hub import Hub
+from srv6dmm.controller.measure import Timings
+from srv6dmm.core.planner import Planner
+from srv6dmm.model.errors import Refusal
+from srv6dmm.model.state import RolloutPhase, Session, SessionKey
+
+
+@dataclass(slots=True)
+class Ticket:
+    """What the caller of an event waits on, through all stages of its epoch."""
+
+    epoch: int
+    started: float
+    timings: Timings
+    applied: asyncio.Future[Timings]
+
+
+@dataclass(slots=True)
+class _Stage:
+    """One session in one phase."""
+
+    session: Session
+    needs: dict[str, int]
+    """Router -> revision it must have acknowledged."""
+    keys: frozenset[str]
+    timeout: asyncio.TimerHandle | None = None
+    overdue: bool = False
+    announced: bool = False
+    ticket: Ticket | None = None
+    behind: set[str] = field(default_factory=set)
+
+
+Next = Callable[[Session], None]
+Fail = Callable[[Session, Refusal], None]
+
+
+class Rollouts:
+    """Every session that is not yet where it should be."""
+
+    def __init__(self, planner: Planner, hub: Hub, settings: RolloutSettings) -> None:
+        self._planner = planner
+        self._hub = hub
+        self._settings = settings
+        self._stages: dict[SessionKey, _Stage] = {}
+        self._by_router: dict[str, set[SessionKey]] = {}
+        self.on_acknowledged: Next = lambda session: None
+        self.on_abort: Fail = lambda session, refusal: None
+        self.on_degraded: Callable[[Session, list[str]], None] = lambda *_: None
+        hub.on_progress = self._progress
+
+    def enter(self, session: Session, ticket: Ticket | None = None) -> None:
+        """Start waiting for the phase the session is in now, by what is durable now.
+
+        A ticket of an older epoch is told that it was overtaken; one of the same epoch stays.
+        """
+        before = self._stages.get(session.key)
+        if before is not None:
+            self._forget(before)
+            if ticket is None or ticket is before.ticket:
+                ticket = before.ticket
+            elif before.ticket is not None:
+                _refuse(before.ticket, _superseded(before.session, session))
+        if ticket is not None and ticket.epoch < session.epoch:
+            _refuse(ticket, _superseded(session, session))
+            ticket = None
+        stage = _Stage(
+            session=session,
+            needs={r: self._hub.target(r) for r in self._planner.waits_for(session)},
+            keys=frozenset(
+                entry.key
+                for entries in self._planner.session_entries(session).values()
+                for entry in entries
+            ),
+            ticket=ticket,
+        )
+        self._stages[session.key] = stage
+        for router in stage.needs:
+            self._by_router.setdefault(router, set()).add(session.key)
+        preparing = session.rollout is RolloutPhase.PREPARE
+        patience = (
+            self._settings.prepare_timeout_s if preparing else self._settings.switch_timeout_s
+        )
+        loop = asyncio.get_running_loop()
+        stage.timeout = loop.call_later(patience, self._timed_out, stage)
+        loop.call_soon(self._check, stage)
+
+    def gone(self, key: SessionKey) -> None:
+        """Stop waiting for a session that exists no more."""
+        stage = self._stages.get(key)
+        if stage is None:
+            return
+        self._forget(stage)
+        if stage.ticket is not None:
+            finish(stage.ticket)
+
+    def pending(self, key: SessionKey) -> bool:
+        """Tell whether a router has yet to acknowledge the session's present phase."""
+        return key in self._stages
+
+    def pending_routers(self, key: SessionKey) -> list[str]:
+        """Return the routers the session's present phase still waits for."""
+        stage = self._stages.get(key)
+        return sorted(self._missing(stage)) if stage else []
+
+    def ticket(self, key: SessionKey) -> Ticket | None:
+        """Return what callers of the session's newest event wait on."""
+        stage = self._stages.get(key)
+        return stage.ticket if stage else None
+
+    def count(self) -> int:
+        """Return how many sessions wait for routers."""
+        return len(self._stages)
+
+    def close(self) -> None:
+        """Cancel every timeout; what is durable is taken up by the next start."""
+        for stage in list(self._stages.values()):
+            self._forget(stage)
+
+    def _forget(self, stage: _Stage) -> None:
+        if stage.timeout is not None:
+            stage.timeout.cancel()
+        if self._stages.get(stage.session.key) is stage:
+            del self._stages[stage.session.key]
+        for router in stage.needs:
+            self._by_router.get(router, set()).discard(stage.session.key)
+
+    def _missing(self, stage: _Stage) -> set[str]:
+        return {
+            router
+            for router, revision in stage.needs.items()
+            if not self._hub.has(router, revision)
+            or self._hub.failure(router, stage.keys) is not None
+        }
+
+    def _progress(self, router: str) -> None:
+        for key in list(self._by_router.get(router, ())):
+            stage = self._stages.get(key)
+            if stage is not None:
+                self._check(stage)
+
+    def _timed_out(self, stage: _Stage) -> None:
+        stage.overdue = True
+        self._check(stage)
+
+    def _check(self, stage: _Stage) -> None:
+        """Go on, give up or wait, by what the routers have said."""
+        if self._stages.get(stage.session.key) is not stage:
+            return
+        missing = self._missing(stage)
+        if stage.session.rollout is RolloutPhase.PREPARE:
+            self._check_prepare(stage, missing)
+            return
+        waiting = {
+            router
+            for router in missing
+            if not stage.overdue
+            and not self._hub.lost(router)
+            and self._hub.failure(router, stage.keys) is None
+        }
+        if waiting:
+            return
+        if not missing:
+            self._forget(stage)
+            self._go_on(stage)
+        elif not stage.announced:
+            stage.announced = True
+            self.on_degraded(stage.session, sorted(missing))
+            if stage.session.rollout is RolloutPhase.SWITCH:
+                self._forget(stage)
+                self._go_on(stage)
+            elif stage.ticket is not None:
+                finish(stage.ticket)
+
+    def _check_prepare(self, stage: _Stage, missing: set[str]) -> None:
+        session = stage.session
+        if not missing:
+            self._forget(stage)
+            self._go_on(stage)
+            return
+        failure = self._hub.failure(session.serving, stage.keys)
+        heard = self._hub.has(session.serving, stage.needs[session.serving])
+        if failure is not None and heard:
+            detail = (
+                f"{session.serving} could not apply {failure.key!r}: {failure.reason}; "
+                "the old path is untouched"
+            )
+            extra: dict[str, object] = {
+                "router": session.serving,
+                "failures": [
+                    {"key": failure.key, "errno": failure.errno, "reason": failure.reason}
+                ],
+            }
+        elif stage.overdue:
+            detail = (
+                f"{session.serving} did not acknowledge within "
+                f"{self._settings.prepare_timeout_s:g} s; the old path is untouched; is its agent "
+                "running?"
+            )
+            extra = {"router": session.serving, "failures": []}
+        else:
+            return
+        self._forget(stage)
+        refusal = Refusal("handover-aborted", detail, extra=extra)
+        if stage.ticket is not None:
+            _refuse(stage.ticket, refusal)
+        self.on_abort(session, refusal)
+
+    def _go_on(self, stage: _Stage) -> None:
+        """Note the time of the stage; resolve the ticket after the last one."""
+        ticket = stage.ticket
+        session = stage.session
+        if ticket is not None:
+            elapsed = (asyncio.get_running_loop().time() - ticket.started) * 1e3
+            ticket.timings.stages[session.rollout.value] = elapsed
+        if session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
+            if ticket is not None:
+                finish(ticket)
+            self.on_acknowledged(session)
+            return
+        self._carry(stage)
+        self.on_acknowledged(session)
+
+    def _carry(self, stage: _Stage) -> None:
+        """Keep the ticket until the next phase is entered."""
+        if stage.ticket is None:
+            return
+        placeholder = _Stage(stage.session, {}, frozenset(), ticket=stage.ticket)
+        placeholder.announced = True
+        self._stages[stage.session.key] = placeholder
+
+
+def finish(ticket: Ticket) -> None:
+    """Tell whoever waits that every stage was acknowledged."""
+    if not ticket.applied.done():
+        elapsed = (asyncio.get_running_loop().time() - ticket.started) * 1e3
+        ticket.timings.applied_ms = elapsed
+        ticket.applied.set_result(ticket.timings)
+
+
+def _refuse(ticket: Ticket, refusal: Refusal) -> None:
+    if not ticket.applied.done():
+        ticket.applied.set_exception(refusal)
+        ticket.applied.exception()  # a caller that does not wait is no error
+
+
+def _superseded(old: Session, new: Session) -> Refusal:
+    return Refusal(
+        "superseded",
+        f"a newer event of {new.mobile_node} was accepted before this one was applied everywhere; "
+        f"{new.serving} serves it now",
+        extra={"epoch": new.epoch, "serving": new.serving},
+    )

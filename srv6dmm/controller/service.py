@@ -1,0 +1,446 @@
+"""The control service: event, decision, commit, plans, staged roll-out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from srv6dmm.config import RolloutSettings
+from srv6dmm.controller.clock import Clock
+from srv6dmm.controller.feed import Feed, FeedEvent
+from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
+from srv6dmm.controller.measure import Measurements, Timings
+from srv6dmm.controller.rollout import Rollouts, Ticket, finish
+from srv6dmm.controller.timers import Timers
+from srv6dmm.core import mobility
+from srv6dmm.core.mobility import Timer
+from srv6dmm.core.planner import Planner
+from srv6dmm.model.errors import Refusal, StoreError
+from srv6dmm.model.events import Answer, Event, Outcome
+from srv6dmm.model.parameters import MobilityParameters
+from srv6dmm.model.plan import Plan
+from srv6dmm.model.state import Change, RolloutPhase, Session, SessionKey, State
+from srv6dmm.model.topology import Topology
+from srv6dmm.model.wire import Hello, Report
+from srv6dmm.store.interface import Store
+
+log = structlog.get_logger()
+
+BEHIND_RETRY_MS = 500
+"""How soon the clean step looks again when a router has not acknowledged yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An accepted, durable event. `applied` resolves when every stage was acknowledged."""
+
+    answer: Answer
+    revision: int
+    replayed: bool
+    timings: Timings
+    applied: asyncio.Future[Timings]
+
+
+class Controller:
+    """One domain's control service. Runs in one event loop; no HTTP in it."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        parameters: MobilityParameters,
+        rollout: RolloutSettings,
+        store: Store,
+        clock: Clock,
+        boot_id: str,
+    ) -> None:
+        """Load the state. Raises StoreUnavailable when it cannot be read, and Refusal
+        `topology-mismatch` when it speaks of routers that the topology has not."""
+        self.topology = topology
+        self.parameters = parameters
+        self.planner = Planner(topology, parameters)
+        self.measurements = Measurements()
+        self.boot_id = boot_id
+        self._clock = clock
+        self._store = store
+        self._durable = store.load()
+        _check_topology(self._durable, topology)
+        self._state = _copy(self._durable)
+        self._generation = 0
+        self._unpublished: dict[int, Change] = {}
+        self._queues: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._feed = Feed()
+        self._hub = Hub(
+            {node.name: node.role.value for node in topology.routers()},
+            clock,
+            boot_id,
+            rollout.heartbeat_s,
+            rollout.heartbeats_missed,
+            self.plan,
+        )
+        self._hub.on_notice = self._notice
+        self._heartbeat_s = rollout.heartbeat_s
+        self._rollouts = Rollouts(self.planner, self._hub, rollout)
+        self._rollouts.on_acknowledged = self._acknowledged
+        self._rollouts.on_abort = self._aborted
+        self._rollouts.on_degraded = self._degraded
+        self._timers = Timers(clock, self._timer_due)
+
+    @property
+    def state(self) -> State:
+        """The newest durable state. Not to be changed."""
+        return self._durable
+
+    async def start(self) -> None:
+        """Take up what the last run left: timers, and roll-outs at their durable phase."""
+        self._started = True
+        self._hub.restart_from(self._durable.revision)
+        self._timers.add(mobility.deadlines(self._durable))
+        for session in self._durable.sessions.values():
+            if session.rollout is not RolloutPhase.STABLE:
+                self._rollouts.enter(session)
+        self._spawn(self._timers.run())
+        self._spawn(self._supervise())
+
+    async def stop(self) -> None:
+        """Stop deciding. Routers forward on; what is durable is all that matters."""
+        self._started = False
+        self._rollouts.close()
+        self._hub.drop_all()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def submit(self, event: Event) -> Submitted:
+        """Decide an event and make it durable. Raises Refusal when it changes nothing."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        async with self._turn(event.mobile_node):
+            try:
+                decision = mobility.decide(
+                    self._state, event, self._clock.now_ms(), self.topology, self.parameters
+                )
+            except Refusal as refusal:
+                self.measurements.refusals[refusal.type] += 1
+                raise
+            timings = Timings((loop.time() - started) * 1e3, 0.0)
+            key = (event.mobile_node, event.interface)
+            if decision.replayed:
+                return self._replayed(key, decision.answer, timings)
+            sessions = {session.key: session for session in decision.change.sessions}
+            session = sessions.get(key)
+            ticket = None
+            if session is not None and decision.answer.outcome is not Outcome.IGNORED:
+                ticket = Ticket(session.epoch, started, timings, loop.create_future())
+                ticket.applied.add_done_callback(partial(self._applied, session))
+            revision = await self._commit(decision.change, ticket)
+            timings.durable_ms = (loop.time() - started) * 1e3
+            self._count(decision.answer, timings)
+            self._feed.add(
+                decision.answer.outcome.name.lower(),
+                self._clock.now_ms(),
+                mobile_node=event.mobile_node,
+                interface=event.interface,
+                access_router=event.access_router,
+                epoch=decision.answer.epoch,
+                revision=revision,
+                event_id=event.event_id,
+            )
+        applied = ticket.applied if ticket else _resolved(timings)
+        return Submitted(decision.answer, revision, False, timings, applied)
+
+    def plan(self, router: str) -> Plan:
+        """Return a router's whole plan at the durable revision. Raises KeyError."""
+        return self.planner.plan(router, self._durable)
+
+    def connect(
+        self, hello: Hello, send: Send, close: Callable[[], None]
+    ) -> RouterConnection:
+        """Take a router's connection in. Raises Refusal."""
+        return self._hub.connect(hello, send, close)
+
+    def routers(self) -> list[RouterStatus]:
+        """Return every router's status in name order."""
+        return self._hub.status()
+
+    async def resync(self, router: str) -> Report:
+        """Have a router read its kernel back, repair and report. Raises Refusal."""
+        return await self._hub.resync(router)
+
+    def pending_routers(self, key: SessionKey) -> list[str]:
+        """Return the routers a session's roll-out still waits for."""
+        return self._rollouts.pending_routers(key)
+
+    def subscribe(self, since: int | None) -> AsyncIterator[FeedEvent]:
+        """Yield feed events after id `since`, for ever (None: only new ones)."""
+        return self._feed.read(since)
+
+    def not_ready(self) -> list[str]:
+        """Return why events would be refused now; empty when they would not."""
+        reasons = [] if self._started else ["the controller is not running"]
+        fault = self._store.health()
+        return reasons + ([f"the store cannot be written: {fault}"] if fault else [])
+
+    # Commits: decided on the speculative state, published in order when durable.
+
+    async def _commit(self, change: Change, ticket: Ticket | None = None) -> int:
+        """Make a change durable and publish it. Raises Refusal `store-unavailable`."""
+        base = self._state.revision
+        generation = self._generation
+        self._state.apply(change, base + 1)
+        self._unpublished[base + 1] = change
+        try:
+            revision = await self._store.commit(change, base)
+        except StoreError as error:
+            if generation == self._generation:
+                # Everything decided on top of this was decided on sand: start from the durable.
+                self._generation += 1
+                self._state = _copy(self._durable)
+                self._unpublished.clear()
+            self.measurements.refusals["store-unavailable"] += 1
+            raise Refusal(
+                "store-unavailable",
+                f"the event could not be made durable: {self._store.health() or error}",
+                status=503,
+            ) from error
+        while self._durable.revision < revision:
+            following = self._durable.revision + 1
+            mine = following == revision
+            self._publish(
+                self._unpublished.pop(following), following, ticket if mine else None
+            )
+        if ticket is not None and self._durable.revision > revision:
+            self._rollouts_adopt(change, ticket)
+        return revision
+
+    def _rollouts_adopt(self, change: Change, ticket: Ticket) -> None:
+        """Give a ticket to a roll-out that a later commit's publication has started."""
+        for session in change.sessions:
+            current = self._durable.sessions.get(session.key)
+            if current is not None:
+                self._rollouts.enter(current, ticket)
+
+    def _publish(self, change: Change, revision: int, ticket: Ticket | None) -> None:
+        """Make a durable change known: plans to routers, timers, roll-outs."""
+        keys = [*(s.key for s in change.sessions), *change.sessions_gone]
+        before = {key: self._durable.sessions.get(key) for key in keys}
+        self._durable.apply(change, revision)
+        for key in keys:
+            deltas = self.planner.deltas(before[key], self._durable.sessions.get(key))
+            for router, delta in deltas.items():
+                self._hub.push(router, revision, delta)
+        self._timers.add(mobility.deadlines(change))
+        for key in change.sessions_gone:
+            self._rollouts.gone(key)
+            self._feed.add("released", self._clock.now_ms(), mobile_node=key[0],
+                           interface=key[1], revision=revision)
+        for session in change.sessions:
+            self._follow(before[session.key], session, ticket)
+
+    def _follow(self, before: Session | None, session: Session, ticket: Ticket | None) -> None:
+        """Wait for routers if the change gave them anything to do."""
+        same = before is not None and (
+            (before.epoch, before.rollout, before.phase)
+            == (session.epoch, session.rollout, session.phase)
+        )
+        if same and not self._rollouts.pending(session.key):
+            if ticket is not None:
+                finish(ticket)
+            return
+        if same:
+            earlier = self._rollouts.ticket(session.key)
+            if ticket is not None and earlier is not None:
+                earlier.applied.add_done_callback(_copy_result(ticket.applied))
+                ticket = None
+        self._feed.add(
+            "stage",
+            self._clock.now_ms(),
+            mobile_node=session.mobile_node,
+            interface=session.interface,
+            serving=session.serving,
+            epoch=session.epoch,
+            stage=session.rollout.value,
+        )
+        self._rollouts.enter(session, ticket)
+
+    # What routers and time make of it.
+
+    def _acknowledged(self, session: Session) -> None:
+        self._spawn(self._advance(session))
+
+    async def _advance(self, acknowledged: Session) -> None:
+        async with self._turn(acknowledged.mobile_node):
+            session = self._state.sessions.get(acknowledged.key)
+            if session is None or _stage(session) != _stage(acknowledged):
+                return
+            await self._try_commit(
+                mobility.advance(session, self._clock.now_ms(), self.parameters)
+            )
+
+    def _aborted(self, session: Session, refusal: Refusal) -> None:
+        self._spawn(self._abort(session, refusal))
+
+    async def _abort(self, failed: Session, refusal: Refusal) -> None:
+        async with self._turn(failed.mobile_node):
+            session = self._state.sessions.get(failed.key)
+            if session is None or _stage(session) != _stage(failed):
+                return
+            self.measurements.aborts += 1
+            self._feed.add("aborted", self._clock.now_ms(), mobile_node=failed.mobile_node,
+                           interface=failed.interface, epoch=failed.epoch, reason=str(refusal))
+            await self._try_commit(
+                mobility.abort(self._state, session, self._clock.now_ms(), self.parameters)
+            )
+
+    def _degraded(self, session: Session, missing: list[str]) -> None:
+        self.measurements.degraded += 1
+        self._feed.add("degraded", self._clock.now_ms(), mobile_node=session.mobile_node,
+                       interface=session.interface, epoch=session.epoch, routers=missing)
+
+    def _timer_due(self, timer: Timer) -> None:
+        self._spawn(self._expire(timer))
+
+    async def _expire(self, timer: Timer) -> None:
+        kind, key = timer
+        now = self._clock.now_ms()
+        if kind == "lease":
+            await self._try_commit(
+                mobility.expire(self._state, timer, now, self.parameters), timer
+            )
+            return
+        session = self._state.sessions.get(key)  # type: ignore[call-overload]
+        if session is None:
+            return
+        async with self._turn(session.mobile_node):
+            if kind == "late" and self._rollouts.pending(session.key):
+                self._timers.add([(now + BEHIND_RETRY_MS, timer)])
+                return
+            await self._try_commit(
+                mobility.expire(self._state, timer, now, self.parameters), timer
+            )
+
+    async def _try_commit(self, change: Change, timer: Timer | None = None) -> None:
+        """Commit what nobody waits for; when the store refuses, try again in a second."""
+        if not change:
+            return
+        try:
+            await self._commit(change)
+        except Refusal as refusal:
+            log.warning("commit.refused", reason=refusal.detail)
+            if timer is not None:
+                self._timers.add([(self._clock.now_ms() + 1000, timer)])
+                return
+            for stale in change.sessions:
+                current = self._durable.sessions.get(stale.key)
+                if current is not None:
+                    asyncio.get_running_loop().call_later(1.0, self._rollouts.enter, current)
+
+    async def _supervise(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            self._hub.supervise()
+
+    # Small things.
+
+    @asynccontextmanager
+    async def _turn(self, mobile_node: str) -> AsyncIterator[None]:
+        """One queue per mobile node: its events are decided and made durable in order."""
+        lock, users = self._queues.get(mobile_node, (None, 0))
+        lock = lock or asyncio.Lock()
+        self._queues[mobile_node] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._queues[mobile_node]
+            if users == 1:
+                del self._queues[mobile_node]
+            else:
+                self._queues[mobile_node] = (lock, users - 1)
+
+    def _replayed(self, key: SessionKey, answer: Answer, timings: Timings) -> Submitted:
+        ticket = self._rollouts.ticket(key)
+        if ticket is not None and ticket.epoch == answer.epoch:
+            return Submitted(
+                answer, self._durable.revision, True, ticket.timings, ticket.applied
+            )
+        return Submitted(answer, self._durable.revision, True, timings, _resolved(timings))
+
+    def _count(self, answer: Answer, timings: Timings) -> None:
+        self.measurements.events[answer.outcome.name.lower()] += 1
+        self.measurements.durations["decided"].observe(timings.decided_ms / 1e3)
+        self.measurements.durations["durable"].observe(timings.durable_ms / 1e3)
+
+    def _applied(self, session: Session, applied: asyncio.Future[Timings]) -> None:
+        if applied.cancelled() or applied.exception() is not None:
+            return
+        elapsed_ms = applied.result().applied_ms or 0.0
+        self.measurements.durations["applied"].observe(elapsed_ms / 1e3)
+        self._feed.add("applied", self._clock.now_ms(), mobile_node=session.mobile_node,
+                       interface=session.interface, serving=session.serving,
+                       epoch=session.epoch, took_ms=elapsed_ms)
+
+    def _notice(self, kind: str, router: str, data: dict[str, object]) -> None:
+        if kind == "drift":
+            self.measurements.repaired[router] += 1
+        self._feed.add(kind, self._clock.now_ms(), router=router, **data)
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_report)
+
+
+def _stage(session: Session) -> tuple[int, RolloutPhase]:
+    return (session.epoch, session.rollout)
+
+
+def _copy(state: State) -> State:
+    return State(state.revision, dict(state.sessions), dict(state.leases), dict(state.events))
+
+
+def _resolved(timings: Timings) -> asyncio.Future[Timings]:
+    future: asyncio.Future[Timings] = asyncio.get_running_loop().create_future()
+    future.set_result(timings)
+    return future
+
+
+def _copy_result(
+    target: asyncio.Future[Timings],
+) -> Callable[[asyncio.Future[Timings]], None]:
+    def copy(source: asyncio.Future[Timings]) -> None:
+        if target.done() or source.cancelled():
+            return
+        error = source.exception()
+        if error is not None:
+            target.set_exception(error)
+            target.exception()
+        else:
+            target.set_result(source.result())
+
+    return copy
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task.failed", exc_info=error)
+
+
+def _check_topology(state: State, topology: Topology) -> None:
+    known = {node.name for node in topology.access_routers()}
+    named = {session.serving for session in state.sessions.values()}
+    named |= {lease.anchor for lease in state.leases.values()}
+    if named - known:
+        raise Refusal(
+            "topology-mismatch",
+            f"the store speaks of access routers that the topology has not: "
+            f"{', '.join(sorted(named - known))}; name the topology it was written with, "
+            "or another store",
+        )

@@ -1,0 +1,52 @@
+"""Timers: one heap, one task; what is due is handed on, stale ones decide nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable
+
+from srv6dmm.controller.clock import Clock
+from srv6dmm.core.mobility import Timer
+
+
+class Timers:
+    """Calls `due(timer)` for each timer when its wall-clock time has come."""
+
+    def __init__(self, clock: Clock, due: Callable[[Timer], None]) -> None:
+        self._clock = clock
+        self._due = due
+        self._heap: list[tuple[int, int, Timer]] = []
+        self._count = 0
+        self._wake = asyncio.Event()
+
+    def add(self, deadlines: Iterable[tuple[int, Timer]]) -> None:
+        """Add deadlines in milliseconds since the epoch."""
+        first = self._heap[0][0] if self._heap else None
+        for at_ms, timer in deadlines:
+            self._count += 1
+            heapq.heappush(self._heap, (at_ms, self._count, timer))
+        if self._heap and self._heap[0][0] != first:
+            self._wake.set()
+
+    def fire(self) -> None:
+        """Hand on everything that is due now."""
+        now = self._clock.now_ms()
+        while self._heap and self._heap[0][0] <= now:
+            self._due(heapq.heappop(self._heap)[2])
+
+    async def run(self) -> None:
+        """Wait for the next deadline, for ever. Cancel to stop.
+
+        Wakes once a second at least, because the wall clock may be stepped.
+        """
+        while True:
+            self.fire()
+            wait = 1.0
+            if self._heap:
+                wait = min(wait, max(0.0, (self._heap[0][0] - self._clock.now_ms()) / 1e3))
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait)
+            except TimeoutError:
+                continue
