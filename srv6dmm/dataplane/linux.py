@@ -166,12 +166,12 @@ class LinuxKernel:
                     pending.append((item, self._encoder.delete(item)))
                 elif isinstance(item, Neighbour):
                     pending.append((item, neighbours.delete(item, self._interfaces)))
+                    self._expect_gone(self._interfaces.index(item.interface), item.address.packed)
                 elif isinstance(item, InterfaceAddress):
                     index = self._interfaces.index(item.interface)
                     request = addresses.delete(index, item.address.packed, item.prefix_length)
                     pending.append((item, request))
-                    if self._watch is not None:
-                        self._watch.expect_gone(index, item.address.packed)
+                    self._expect_gone(index, item.address.packed)
             except NoSuchInterface:
                 continue  # gone with its interface
         rejected = self._channel.execute([request for _, request in pending])
@@ -180,6 +180,10 @@ class LinuxKernel:
             for index, answer in rejected.items()
             if answer.errno not in _GONE
         ]
+
+    def _expect_gone(self, index: int, packed: bytes) -> None:
+        if self._watch is not None:
+            self._watch.expect_gone(index, packed)
 
     # --- reading -----------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ from srv6dmm.dataplane.objects import METRIC, PROTOCOL
 class Watch:
     """A monitor that tells foreign changes from our own.
 
-    Route and neighbour events carry the port of the socket that caused them. Link events do
-    not: a link counts when its name, state or link-layer address differs from what was last
-    read or set. Of addresses only the loss of one of ours counts.
+    Route and most neighbour events carry the port of the socket that caused them. Link events
+    do not: a link counts when its name, state or link-layer address differs from what was last
+    read or set. Of addresses only the loss of one of ours counts. That an address or a neighbour
+    is gone has no port either, so we say beforehand which ones we are about to delete.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Watch:
         self._monitor.close()
 
     def expect_gone(self, index: int, packed: bytes) -> None:
-        """We are about to delete this address ourselves."""
+        """We are about to delete this address or neighbour ourselves."""
         self._expected_gone.add((index, packed))
 
     def drain(self) -> None:
@@ -75,16 +76,22 @@ class Watch:
         if kind in (n.RTM_NEWNEIGH, n.RTM_DELNEIGH):
             if port == self._own_port:
                 return False
-            return neighbours.facts(datagram, start, end).protocol == PROTOCOL
+            neighbour = neighbours.facts(datagram, start, end)
+            if neighbour.protocol != PROTOCOL:
+                return False
+            return kind == n.RTM_NEWNEIGH or self._unexpected(neighbour.index, neighbour.address)
         if kind == n.RTM_DELADDR:
             lost = addresses.facts(datagram, start, end)
-            if (lost.index, lost.address) in self._expected_gone:
-                self._expected_gone.discard((lost.index, lost.address))
-                return False
-            return lost.protocol == PROTOCOL
+            return self._unexpected(lost.index, lost.address) and lost.protocol == PROTOCOL
         if kind in (n.RTM_NEWLINK, n.RTM_DELLINK):
             return self._link(kind, datagram, start, end)
         return False
+
+    def _unexpected(self, index: int, packed: bytes) -> bool:
+        if (index, packed) in self._expected_gone:
+            self._expected_gone.discard((index, packed))
+            return False
+        return True
 
     def _link(self, kind: int, datagram: bytes, start: int, end: int) -> bool:
         state = links.state(datagram, start, end)
