@@ -2,144 +2,249 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import IPv6Network
+from collections.abc import Collection, Iterator, Sequence
+from ipaddress import IPv6Address, IPv6Network
 
-from srv6dmm.model.topology import Role, Topology
+from srv6dmm.core.sids import SID_NAMES, named_sids, sid_table
+from srv6dmm.model.topology import Node, Role, RouterSids, Topology
 
-Fault = tuple[str, str, str]
-"""(place: a node's name, "NAME key" or "link N"; key; message)."""
+Fault = tuple[str, str]
+"""(key, message)."""
 
 MINIMUM_MTU = 1280
 """RFC 8200 section 5: every link carries this much, so an encapsulated packet must too."""
 LOCATOR_LENGTH = 48
+MOBILE_LENGTH = 64
+_UNUSABLE = tuple(IPv6Network(text) for text in ("::/8", "fe80::/10", "ff00::/8"))
+"""Unspecified and loopback, link-local, multicast: no prefix of ours can lie there."""
 
 
-def check_topology(topology: Topology) -> Iterator[Fault]:
-    """Yield every fault; none means that plans can be made for it."""
+def check_topology(
+    topology: Topology, link_keys: Sequence[str] = (), loose: Collection[str] = ()
+) -> Iterator[Fault]:
+    """Yield every fault; none means that plans can be made for it.
+
+    `link_keys` are the keys of the links in the file. `loose` are nodes at links that could not
+    be read: nothing is said about what these nodes are not connected to.
+    """
+    keys = list(link_keys) or [f"topology.links[{n}]" for n in range(len(topology.links))]
     yield from _nodes(topology)
+    yield from _degrees(topology, keys, loose)
     yield from _prefixes(topology)
-    yield from _links(topology)
-    yield from _reachable(topology)
+    yield from _sids(topology)
+    yield from _links(topology, keys)
+    yield from _reachable(topology, loose)
+
+
+def _key(node: str, key: str) -> str:
+    return f"topology.nodes.{node}.{key}"
 
 
 def _nodes(topology: Topology) -> Iterator[Fault]:
     indices: dict[int, str] = {}
-    macs: dict[str, str] = {}
-    degree = {name: 0 for name in topology.nodes}
-    for link in topology.links:
-        for end in link.ends():
-            degree[end.node] += 1
+    macs = {topology.domain.router_mac: "the routers' (domain.router-mac)"}
     if not topology.access_routers():
-        yield ("", "nodes", "there is no access router; a domain needs one at least")
+        yield ("topology.nodes", "there is no access router; a domain needs one at least")
     for name, node in topology.nodes.items():
-        if node.is_router:
+        if node.is_router and node.index:
             if node.index in indices:
-                yield (f"{name} index", "index", f"is that of {indices[node.index]} too")
-            indices[node.index] = name
+                yield (_key(name, "index"), f"{node.index} is that of {indices[node.index]} too")
+            indices.setdefault(node.index, name)
         if node.is_head_end and node.locator is None:
-            yield (name, "locator", f"{name} is a head-end and needs a locator")
+            yield (_key(name, "locator"), f"is needed: {node.role} routers encapsulate")
         if node.role is Role.ACCESS and not node.pools:
-            yield (name, "pool", f"{name} is an access router and needs a prefix pool")
-        if node.role is not Role.ACCESS and node.pools:
-            yield (f"{name} pool", "pool", f"{name} is no access router; only those own pools")
-        for pool in node.pools:
-            if pool.prefixlen > 64:
-                yield (f"{name} pool", "pool", f"{pool} is longer than /64, the prefix a node gets")
-        if node.role is Role.CORRESPONDENT:
-            if len(node.announces) != 1 or node.announces[0].prefixlen > 64:
-                yield (name, "prefix", f"correspondent {name} needs a prefix of /64 or shorter")
-            if degree[name] != 1:
-                yield (name, "links", f"correspondent {name} has {degree[name]} links, not one")
+            yield (_key(name, "pool"), "is needed: mobile nodes get their prefixes from it")
+        if node.role is Role.CORRESPONDENT and not node.announces:
+            yield (_key(name, "prefix"), "is needed: the host's /64")
         if node.role is Role.MOBILE:
-            if degree[name]:
-                yield (name, "links", f"mobile node {name} has a radio only, no links")
             if node.mac is None:
-                yield (name, "mac", f"mobile node {name} needs a link-layer address")
+                yield (_key(name, "mac"), "is needed: deliveries go to it")
             elif node.mac in macs:
-                yield (f"{name} mac", "mac", f"is that of {macs[node.mac]} too")
+                yield (_key(name, "mac"), f"{node.mac} is {macs[node.mac]} too")
             else:
-                macs[node.mac] = name
+                macs[node.mac] = f"that of {name}"
+
+
+def _degrees(topology: Topology, keys: Sequence[str], loose: Collection[str]) -> Iterator[Fault]:
+    """Correspondents hang on one router that can steer; mobile nodes on none."""
+    used: dict[str, list[int]] = {}
+    for number, link in enumerate(topology.links):
+        for here, there in (link.ends(), link.ends()[::-1]):
+            used.setdefault(here.node, []).append(number)
+            router = topology.nodes[there.node]
+            host = topology.nodes[here.node].role is Role.CORRESPONDENT
+            if host and router.role is Role.TRANSIT:
+                yield (
+                    keys[number],
+                    f"{here.node} hangs on the transit router {there.node}, which cannot steer its "
+                    "traffic; put it behind an access or border router",
+                )
+    for name, node in topology.nodes.items():
+        links = used.get(name, [])
+        if node.role is Role.MOBILE:
+            for number in links:
+                yield (keys[number], f"mobile node {name} has a radio only; remove this link")
+        if node.role is Role.CORRESPONDENT:
+            if not links and name not in loose:
+                yield (f"topology.nodes.{name}", "has no link; a correspondent needs one")
+            for number in links[1:]:
+                yield (keys[number], f"correspondent {name} has a link already; keep one")
 
 
 def _prefixes(topology: Topology) -> Iterator[Fault]:
     block = topology.domain.sid_block
-    claimed: list[tuple[IPv6Network, str, str]] = []
+    claims: list[tuple[IPv6Network, str, str]] = []
+    """(prefix, node, key in it)"""
+    if block.prefixlen > LOCATOR_LENGTH or any(block.overlaps(bad) for bad in _UNUSABLE):
+        yield (
+            "domain.sid-block",
+            f"{block} must be unicast and /{LOCATOR_LENGTH} or shorter, e.g. fc00::/32",
+        )
+    default: str | None = None
     for name, node in topology.nodes.items():
         if node.locator is not None:
             prefix = node.locator.prefix
-            claimed.append((prefix, name, "locator"))
+            claims.append((prefix, name, "locator"))
             if prefix.prefixlen != LOCATOR_LENGTH:
-                yield (f"{name} locator", "locator", f"{prefix} must be a /{LOCATOR_LENGTH}")
+                yield (_key(name, "locator"), f"{prefix} must be a /{LOCATOR_LENGTH}")
             elif not prefix.subnet_of(block):
-                yield (f"{name} locator", "locator", f"{prefix} is not in the SID block {block}")
-            taken: dict[object, str] = {}
-            for key, sid in node.explicit_sids:
-                if sid not in prefix:
-                    yield (f"{name} sids", key, f"SID {sid} is outside {name}'s locator {prefix}")
-                if sid == node.loopback or sid in taken:
-                    other = taken.get(sid, "the router's loopback")
-                    yield (f"{name} sids", key, f"SID {sid} is that of {other} too")
-                taken[sid] = key
-        elif node.explicit_sids:
-            yield (f"{name} sids", "sids", f"{name} has no locator to take SIDs from")
-        claimed += [(pool, name, "pool") for pool in node.pools]
-        claimed += [(prefix, name, "announces") for prefix in node.announces
-                    if prefix.prefixlen > 0]
-        for prefix in (*node.pools, *node.announces):
-            if prefix.prefixlen > 0 and prefix.overlaps(block):
-                yield (name, "prefix", f"{prefix} overlaps the SID block {block}")
-    claimed.sort(key=lambda claim: (int(claim[0].network_address), claim[0].prefixlen))
-    for (first, owner, kind), (second, other, key) in zip(claimed, claimed[1:], strict=False):
-        if first.overlaps(second):
+                yield (_key(name, "locator"), f"{prefix} is not in the SID block {block}")
+        for pool in node.pools:
+            claims.append((pool, name, "pool"))
+            if pool.prefixlen > MOBILE_LENGTH:
+                yield (
+                    _key(name, "pool"),
+                    f"{pool} is longer than /{MOBILE_LENGTH}, the prefix that a node gets",
+                )
+        for prefix in node.announces:
+            if prefix.prefixlen == 0:
+                if default is not None:
+                    yield (_key(name, "announces"), f"::/0 is announced by {default} too; keep one")
+                default = default or name
+            else:
+                claims.append((prefix, name, _announces(node)))
+        if node.role is Role.CORRESPONDENT and node.announces:
+            prefix = node.announces[0]
+            if prefix.prefixlen != MOBILE_LENGTH:
+                yield (_key(name, "prefix"), f"{prefix} must be a /{MOBILE_LENGTH}")
+    for prefix, name, key in claims:
+        bad = [str(unusable) for unusable in _UNUSABLE if prefix.overlaps(unusable)]
+        if bad:
+            yield (_key(name, key), f"{prefix} overlaps {bad[0]}, which is not global unicast")
+        if key != "locator" and prefix.overlaps(block):
+            yield (_key(name, key), f"{prefix} overlaps the SID block {block}")
+    yield from _overlaps(claims)
+
+
+def _announces(node: Node) -> str:
+    return "prefix" if node.role is Role.CORRESPONDENT else "announces"
+
+
+def _overlaps(claims: list[tuple[IPv6Network, str, str]]) -> Iterator[Fault]:
+    """Two prefixes overlap only when one holds the other: sorted, holders are a stack."""
+    holders: list[tuple[IPv6Network, str, str]] = []
+    for claim in sorted(claims, key=lambda c: (int(c[0].network_address), c[0].prefixlen)):
+        prefix, name, key = claim
+        while holders and not prefix.subnet_of(holders[-1][0]):
+            holders.pop()
+        if holders:
+            held, owner, kind = holders[-1]
+            whose = "itself" if owner == name else owner
             yield (
-                f"{other} {key}", key, f"{second} of {other} overlaps the {kind} {first} of {owner}"
+                _key(name, key),
+                f"{prefix} overlaps {held}, the {kind} of {whose}; give each its own",
             )
+        holders.append(claim)
 
 
-def _links(topology: Topology) -> Iterator[Fault]:
+def _sids(topology: Topology) -> Iterator[Fault]:
+    for name, node in topology.nodes.items():
+        if node.locator is None:
+            if node.explicit_sids:
+                yield (_key(name, "sids"), "there is no locator to take SIDs from; add one")
+            if node.next_hop4 is not None:
+                yield (_key(name, "next-hop4"), "End.DX4 needs a locator; add one")
+    table = sid_table(topology)
+    for name, sids in table.items():
+        node = topology.nodes[name]
+        if node.explicit_sids:
+            yield from _explicit(node, sids)
+
+
+def _explicit(node: Node, sids: RouterSids) -> Iterator[Fault]:
+    """Explicit SIDs lie in the locator and collide with nothing, numbered SIDs included."""
+    if node.locator is None:
+        return
+    prefix = node.locator.prefix
+    base = prefix.network_address
+    owners: dict[IPv6Address, str] = {
+        IPv6Address(int(base)): "the locator's own base address",
+        IPv6Address(int(base) + 1): "the router's loopback",
+    }
+    explicit = dict(node.explicit_sids)
+    for name, sid in named_sids(sids):
+        if name not in explicit:
+            owners[sid] = f"the SID of {name}"
+    for name, sid in node.explicit_sids:
+        key = _key(node.name, f"sids.{name}")
+        if sid not in prefix:
+            yield (key, f"{sid} is outside the locator {prefix} of {node.name}")
+        if sid in owners:
+            yield (key, f"{sid} is {owners[sid]} already; choose another function")
+        owners.setdefault(sid, f"the SID of {SID_NAMES[name]}")
+        if name == "end-dx4" and node.next_hop4 is None:
+            yield (key, "End.DX4 needs next-hop4, where it delivers to")
+
+
+def _links(topology: Topology, keys: Sequence[str]) -> Iterator[Fault]:
     used: dict[tuple[str, str], str] = {}
     for node in topology.nodes.values():
         if node.access_interface is not None:
-            used[(node.name, node.access_interface)] = "the access interface"
-    overhead = topology.overhead()
-    core = set(topology.core_links())
-    for number, link in enumerate(topology.links):
-        place = f"link {number}"
+            used[node.name, node.access_interface] = "the access interface"
+    needed = MINIMUM_MTU + topology.overhead()
+    for key, link in zip(keys, topology.links, strict=True):
+        for number, end in enumerate(link.ends()):
+            owner = used.get((end.node, end.interface))
+            if owner is not None:
+                yield (f"{key}.endpoints[{number}]", f"{end} is {owner} already; name another")
+            used.setdefault((end.node, end.interface), f"in {key}")
         if link.a.node == link.b.node:
-            yield (place, "endpoints", f"joins {link.a.node} to itself")
-        for end in link.ends():
-            if (end.node, end.interface) in used:
-                yield (place, "endpoints", f"{end} is {used[end.node, end.interface]} already")
-            used[(end.node, end.interface)] = "used by another link"
-            if end.interface == "lo":
-                yield (place, "endpoints", f"{end}: lo is every node's own")
-        hosts = [end for end in link.ends() if not topology.nodes[end.node].is_router]
-        if len(hosts) == 2:
-            yield (place, "endpoints", "joins two hosts; one end must be a router")
-        if link in core and link.mtu < MINIMUM_MTU + overhead:
+            yield (key, f"joins {link.a.node} to itself; a link has two nodes")
+        routers = [end for end in link.ends() if topology.nodes[end.node].is_router]
+        if not routers:
+            yield (key, "joins two hosts; one end must be a router")
+        if len(routers) == 2 and link.mtu < needed:
             yield (
-                place,
-                "mtu",
-                f"{link.mtu} is too small: {MINIMUM_MTU} bytes with {topology.domain.max_segments} "
-                f"segment(s) of {topology.domain.encap_mode} need {MINIMUM_MTU + overhead}",
+                f"{key}.mtu",
+                f"{link.mtu} is too small: the IPv6 minimum of {MINIMUM_MTU} bytes with "
+                f"{topology.domain.max_segments} segment(s) of {topology.domain.encap_mode} "
+                f"needs {needed}",
             )
 
 
-def _reachable(topology: Topology) -> Iterator[Fault]:
-    routers = [node.name for node in topology.routers()]
-    if not routers:
-        return
-    near: dict[str, set[str]] = {name: set() for name in routers}
+def _reachable(topology: Topology, loose: Collection[str]) -> Iterator[Fault]:
+    near: dict[str, set[str]] = {node.name: set() for node in topology.routers()}
     for link in topology.core_links():
         near[link.a.node].add(link.b.node)
         near[link.b.node].add(link.a.node)
-    start = max(routers, key=lambda name: len(near[name]))
-    reached, todo = {start}, [start]
-    while todo:
-        for name in near[todo.pop()] - reached:
-            reached.add(name)
-            todo.append(name)
-    for name in routers:
-        if name not in reached:
-            yield (name, "links", f"router {name} cannot be reached from {start}; add a link")
+    parts: list[set[str]] = []
+    left = set(near)
+    for start in sorted(near):
+        if start not in left:
+            continue
+        part, todo = {start}, [start]
+        while todo:
+            for name in near[todo.pop()] - part:
+                part.add(name)
+                todo.append(name)
+        left -= part
+        parts.append(part)
+    parts.sort(key=len, reverse=True)  # stable: the largest, then that of the first name
+    for part in parts[1:]:
+        if not part.isdisjoint(loose):
+            continue
+        for name in sorted(part):
+            yield (
+                f"topology.nodes.{name}",
+                f"cannot be reached from {min(parts[0])}; add a link between routers",
+            )
