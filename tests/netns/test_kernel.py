@@ -254,7 +254,7 @@ def test_the_calling_thread_stays_where_it_is(space: Space) -> None:
 def test_namespaces_are_those_of_ip_netns() -> None:
     with spaces(2) as (one, two):
         assert namespace.exists(one.name)
-        prefix = os.path.commonprefix([one.name, two.name])
+        prefix = f"s6t-{os.getpid()}-"
         assert {one.name, two.name} <= set(namespace.names(prefix))
         with pytest.raises(NamespaceError, match="exists already"):
             namespace.create(one.name)
