@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import rustworkx
 
 from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.topology import Link, Topology
 
+Hop = tuple[str, str]
+"""(own interface, neighbour)."""
+
 
 class NoPath(Srv6dmmError):
-    """Two nodes have no path between them."""
+    """Two nodes have no path between them, or one of them is not in the topology."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attachment:
+    """A host's one link."""
+
+    metric: int
+    router: str
+    host_interface: str
+    router_interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Everything that leads to one target, by the index of the source."""
+
+    distances: list[int]
+    """-1: no path."""
+    hops: list[Hop | None]
 
 
 class ShortestPaths:
@@ -17,73 +41,136 @@ class ShortestPaths:
 
     The next hop of a node towards a target is its neighbour with the smallest (distance, name,
     interface), so following next hops gives `path`, and every tail of a path is a path. Hosts
-    carry no transit traffic. Distances are computed once per target.
+    can be ends of a path and never carry transit traffic; a host uses its first link only.
+    One target costs one run of Dijkstra's algorithm, on first use.
     """
 
     def __init__(self, topology: Topology) -> None:
-        self._adjacent: dict[str, list[tuple[int, str, str]]] = {
-            node.name: [] for node in topology.routers()
-        }
-        graph: rustworkx.PyGraph[str, int] = rustworkx.PyGraph()
-        self._index = {name: graph.add_node(name) for name in self._adjacent}
-        self._names = {index: name for name, index in self._index.items()}
-        for link in topology.core_links():
+        names = [node.name for node in topology.routers()]
+        self._names = names
+        self._index = {name: index for index, name in enumerate(names)}
+        self._adjacent: list[list[tuple[str, str, int, int]]] = [[] for _ in names]
+        """By index: (neighbour, own interface, metric, index of the neighbour), sorted."""
+        self._hosts: dict[str, _Attachment] = {}
+        self._trees: dict[str, _Tree] = {}
+        self._graph: rustworkx.PyGraph[str, int] = rustworkx.PyGraph()
+        self._graph.add_nodes_from(names)
+        for link in topology.links:
             self._join(link)
-            graph.add_edge(self._index[link.a.node], self._index[link.b.node], link.metric)
-        self._graph = graph
-        self._distances: dict[str, dict[str, int]] = {}
-        self._next: dict[tuple[str, str], tuple[str, str]] = {}
+        for adjacent in self._adjacent:
+            adjacent.sort()
 
     def _join(self, link: Link) -> None:
-        for here, there in (link.ends(), link.ends()[::-1]):
-            self._adjacent[here.node].append((link.metric, there.node, here.interface))
+        a, b = (self._index.get(end.node) for end in link.ends())
+        if a is not None and b is not None:
+            self._graph.add_edge(a, b, link.metric)
+            self._adjacent[a].append((link.b.node, link.a.interface, link.metric, b))
+            self._adjacent[b].append((link.a.node, link.b.interface, link.metric, a))
+            return
+        router, host = (link.b, link.a) if a is None else (link.a, link.b)
+        self._hosts.setdefault(
+            host.node, _Attachment(link.metric, router.node, host.interface, router.interface)
+        )
 
-    def neighbours(self, node: str) -> list[tuple[int, str, str]]:
-        """Return (metric, neighbour, own interface) of each link of a router."""
-        return list(self._adjacent[node])
+    def _tree(self, target: str) -> _Tree:
+        tree = self._trees.get(target)
+        if tree is None:
+            tree = self._trees[target] = self._grow(self._router(target))
+        return tree
 
-    def _to(self, target: str) -> dict[str, int]:
-        known = self._distances.get(target)
-        if known is None:
-            if target not in self._index:
-                raise NoPath(f"{target!r} is no router of this topology")
-            start = self._index[target]
-            found = rustworkx.dijkstra_shortest_path_lengths(self._graph, start, float)
-            known = {self._names[index]: int(length) for index, length in found.items()}
-            known[target] = 0
-            self._distances[target] = known
-        return known
+    def _grow(self, target: int) -> _Tree:
+        distances = [-1] * len(self._names)
+        distances[target] = 0
+        # Doubles hold sums of metrics exactly: 4095 hops of 2^24 are below 2^53.
+        found = rustworkx.dijkstra_shortest_path_lengths(self._graph, target, float)
+        for index, length in found.items():
+            distances[index] = int(length)
+        distances[target] = 0
+        hops: list[Hop | None] = [None] * len(self._names)
+        for source, best in enumerate(distances):
+            if best > 0:
+                for name, interface, metric, index in self._adjacent[source]:
+                    if metric + distances[index] == best:  # sorted: the first is the smallest
+                        hops[source] = (interface, name)
+                        break
+        return _Tree(distances, hops)
+
+    def _router(self, name: str) -> int:
+        index = self._index.get(name)
+        if index is None:
+            raise NoPath(f"{name!r} is not in the topology, or has no link")
+        return index
+
+    def _known(self, name: str) -> str:
+        """Return the router a node is or hangs on."""
+        host = self._hosts.get(name)
+        router = name if host is None else host.router
+        self._router(router)
+        return router
+
+    def is_router(self, name: str) -> bool:
+        """Tell whether a path can lead through the node."""
+        return name in self._index
+
+    def neighbours(self, router: str) -> list[tuple[int, str, str]]:
+        """Return (metric, neighbour, own interface) of each link to a router, by neighbour's name.
+
+        Raises NoPath when there is no such router.
+        """
+        adjacent = self._adjacent[self._router(router)]
+        return [(metric, name, interface) for name, interface, metric, _ in adjacent]
 
     def distance(self, source: str, target: str) -> int:
         """Return the sum of metrics of the shortest path. Raises NoPath."""
-        try:
-            return self._to(target)[source]
-        except KeyError:
-            raise NoPath(f"no path from {source!r} to {target!r}") from None
+        start, end = self._known(source), self._known(target)
+        if source == target:
+            return 0
+        between = self._tree(end).distances[self._index[start]]
+        if between < 0:
+            raise NoPath(f"no path from {source!r} to {target!r}")
+        ends = (self._hosts[name].metric for name in (source, target) if name in self._hosts)
+        return between + sum(ends)
 
-    def next_hops(self, source: str, target: str) -> list[tuple[str, str]]:
-        """Return every (interface, neighbour) that lies on a shortest path, best first."""
-        distances = self._to(target)
-        best = self.distance(source, target)
-        hops = sorted(
-            (name, interface)
-            for metric, name, interface in self._adjacent[source]
-            if name in distances and metric + distances[name] == best
-        )
-        return [(interface, name) for name, interface in hops]
-
-    def next_hop(self, source: str, target: str) -> tuple[str, str]:
+    def next_hop(self, source: str, target: str) -> Hop:
         """Return (own interface, neighbour) towards the target. Raises NoPath."""
-        key = (source, target)
-        hop = self._next.get(key)
+        if source in self._hosts or target in self._hosts:
+            return self._host_hop(source, target)
+        hop = self._tree(target).hops[self._router(source)]
         if hop is None:
             if source == target:
-                raise NoPath(f"{source!r} is the target itself")
-            hop = self._next[key] = self.next_hops(source, target)[0]
+                raise NoPath(f"{source!r} is the target itself; there is no next hop")
+            raise NoPath(f"no path from {source!r} to {target!r}")
         return hop
 
+    def _host_hop(self, source: str, target: str) -> Hop:
+        self.distance(source, target)
+        here, there = self._hosts.get(source), self._hosts.get(target)
+        if source == target:
+            raise NoPath(f"{source!r} is the target itself; there is no next hop")
+        if here is not None:
+            return (here.host_interface, here.router)
+        if there is not None and there.router == source:
+            return (there.router_interface, target)
+        return self.next_hop(source, there.router if there is not None else target)
+
+    def next_hops(self, source: str, target: str) -> list[Hop]:
+        """Return every (interface, neighbour) on a shortest path between routers, best first.
+
+        With equal-cost multipath, a router may use any of them. Raises NoPath.
+        """
+        distances = self._tree(target).distances
+        index = self._router(source)
+        best = distances[index]
+        if best <= 0:
+            return [self.next_hop(source, target)]
+        return [
+            (interface, name)
+            for name, interface, metric, other in self._adjacent[index]
+            if metric + distances[other] == best
+        ]
+
     def path(self, source: str, target: str) -> tuple[str, ...]:
-        """Return the routers from source to target, both included. Raises NoPath."""
+        """Return the nodes from source to target, both included. Raises NoPath."""
         self.distance(source, target)
         nodes = [source]
         while nodes[-1] != target:

@@ -7,6 +7,8 @@ from ipaddress import IPv6Address
 
 from srv6dmm.model.topology import Node, RouterSids, Topology
 
+LOCATOR_LENGTH = 48
+"""Of every locator: 32 bits of block and 16 of node; 16 bits of function follow."""
 END = 0x0E00
 END_DT6 = 0x0D06
 END_DX4 = 0x0D04

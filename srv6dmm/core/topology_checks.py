@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 
-from srv6dmm.core.sids import SID_NAMES, named_sids, sid_table
+from srv6dmm.core.sids import LOCATOR_LENGTH, SID_NAMES, named_sids, sid_table
 from srv6dmm.model.topology import Node, Role, RouterSids, Topology
 
 Fault = tuple[str, str]
@@ -13,7 +13,6 @@ Fault = tuple[str, str]
 
 MINIMUM_MTU = 1280
 """RFC 8200 section 5: every link carries this much, so an encapsulated packet must too."""
-LOCATOR_LENGTH = 48
 MOBILE_LENGTH = 64
 _UNUSABLE = tuple(IPv6Network(text) for text in ("::/8", "fe80::/10", "ff00::/8"))
 """Unspecified and loopback, link-local, multicast: no prefix of ours can lie there."""
