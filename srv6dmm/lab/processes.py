@@ -17,6 +17,7 @@ from srv6dmm.lab.record import Directory, ProcessRecord
 TERM_S = 5.0
 """Seconds a process may take to end after SIGTERM; then SIGKILL."""
 _KILL_S = 5.0
+_LOOK_S = 0.01
 # The shell waits for a word before it becomes the process: should we die before the process is
 # on record, the word never comes and the shell ends.
 _GATE = 'read -r go && exec "$@" </dev/null'
@@ -69,6 +70,8 @@ class Processes:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._offsets: dict[str, int] = {}
+        """Where in its log the present life of a process begins."""
 
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
@@ -82,6 +85,7 @@ class Processes:
             raise LabError(f"{name} runs already, with pid {known.pid}")
         log = self.log(name)
         with log.open("ab") as output:
+            self._offsets[name] = output.tell()
             child = subprocess.Popen(
                 ["/bin/sh", "-c", _GATE, "sh", *command],
                 stdin=subprocess.PIPE,
@@ -132,6 +136,33 @@ class Processes:
         """Tell whether the process of a name runs."""
         process = self._directory.load().processes.get(name)
         return process is not None and running(process)
+
+    def wait_for_word(self, name: str, word: str, timeout_s: float) -> None:
+        """Wait until a process has written a line with just this word.
+
+        Raises LabError with the end of its log when it ends before, or takes too long.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            alive = self.alive(name)  # before the log is read: the last words count
+            with self.log(name).open("rb") as file:
+                file.seek(self._offsets.get(name, 0))
+                if word.encode() in file.read().splitlines():
+                    return
+            if not alive or time.monotonic() > deadline:
+                what = f"took longer than {timeout_s:g} s to say" if alive else "ended before"
+                raise LabError(f"{name} {what} {word!r}; its log ends:\n{self.tail(name)}")
+            time.sleep(_LOOK_S)
+
+    def wait(self, name: str, timeout_s: float) -> bool:
+        """Wait until a process ends; tell whether it did."""
+        handle = _open(self.get(name))
+        if handle is None:
+            return True
+        try:
+            return not _wait([(self.get(name), handle)], timeout_s)
+        finally:
+            os.close(handle)
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal. Raises LabError when the process does not run."""
