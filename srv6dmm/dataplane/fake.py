@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from errno import ENODEV
 
+from srv6dmm.dataplane.kernel import Kernel
 from srv6dmm.dataplane.objects import (
     Identity,
     InterfaceAddress,
@@ -30,7 +31,7 @@ class Operation:
     item: KernelObject
 
 
-class FakeKernel:
+class FakeKernel(Kernel):
     """The same contract as the real kernel (`dataplane.kernel.Kernel`), and hooks for faults.
 
     `interfaces` (None: any name will do) makes objects on other interfaces fail with ENODEV.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from srv6dmm.dataplane import namespace
+from srv6dmm.dataplane.kernel import Kernel
 from srv6dmm.dataplane.netlink import addresses, links, neighbours
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
@@ -33,11 +34,13 @@ _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV}
 """What the kernel says when the object to delete, or its interface, is not there."""
 
 
-class LinuxKernel:
-    """One network namespace (None: that of the caller). Implements `dataplane.kernel.Kernel`.
+class LinuxKernel(Kernel):
+    """One network namespace (None: that of the caller).
 
-    Its sockets are opened inside the namespace and the calling thread is brought back at once;
-    raises NamespaceError when there is no such namespace, OSError when netlink is refused.
+    Put links before neighbours: Linux forgets the neighbours of an interface whose link-layer
+    address changes. The sockets are opened inside the namespace, and the calling thread is
+    brought back at once. Raises NamespaceError when there is no such namespace, OSError when
+    netlink is refused.
     """
 
     def __init__(self, network_namespace: str | None = None) -> None:

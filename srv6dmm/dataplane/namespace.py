@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -137,11 +138,18 @@ def _setns(descriptor: int, name: str) -> None:
 
 
 def _share_directory() -> None:
-    """Make /run/netns a shared mount, so that other mount namespaces see what comes and goes."""
-    if _libc.mount(b"", os.fsencode(DIRECTORY), b"none", _MS_SHARED | _MS_REC, None) == 0:
-        return
-    _mount(str(DIRECTORY), DIRECTORY, _MS_BIND | _MS_REC, f"make {DIRECTORY} a mount point")
-    _mount("", DIRECTORY, _MS_SHARED | _MS_REC, f"share {DIRECTORY}")
+    """Make /run/netns a shared mount, so that other mount namespaces see what comes and goes.
+
+    Under the lock that `ip netns` takes too: two at once would mount it over itself twice.
+    """
+    directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if _libc.mount(b"", os.fsencode(DIRECTORY), b"none", _MS_SHARED | _MS_REC, None) != 0:
+            _mount(str(DIRECTORY), DIRECTORY, _MS_BIND | _MS_REC, f"bind {DIRECTORY} to itself")
+            _mount("", DIRECTORY, _MS_SHARED | _MS_REC, f"share {DIRECTORY}")
+    finally:
+        os.close(directory)
 
 
 def _mount(source: str, target: Path, flags: int, doing: str) -> None:

@@ -207,6 +207,26 @@ def test_a_link_that_is_down_is_missing(space: Space, kernel: LinuxKernel) -> No
     assert kernel.read([link.identity]) == {link.identity: other}
 
 
+def test_a_neighbour_with_another_address_is_replaced(space: Space, kernel: LinuxKernel) -> None:
+    neighbours = [Neighbour("v0", IPv6Address("fe80::77"), f"02:00:00:00:00:0{i}") for i in (7, 8)]
+    for neighbour in neighbours:
+        assert kernel.put([neighbour]) == []
+        assert kernel.read() == {neighbour.identity: neighbour}
+    space.ip("neigh", "del", "fe80::77", "dev", "v0")
+    assert kernel.read() == {}
+
+
+def test_a_kernel_short_of_memory_is_waited_for(
+    kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In huge batches Linux runs out of per-CPU memory for seg6 routes; all get in all the same."""
+    monkeypatch.setattr("srv6dmm.dataplane.netlink.channel.BATCH", 1000)
+    monkeypatch.setattr("srv6dmm.dataplane.linux.BATCH", 1000)
+    routes = [steering(index) for index in range(20_000)]
+    assert kernel.put(routes) == []
+    assert len(kernel.read()) == len(routes)
+
+
 def test_many_wanted_routes_and_tables_are_found(kernel: LinuxKernel) -> None:
     routes = [steering(index) for index in range(300)]
     covering = Route(IPv6Network("2001:db8::/40"), RouteKind.UNREACHABLE)
