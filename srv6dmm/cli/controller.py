@@ -1,0 +1,47 @@
+"""`srv6dmm controller`: the control service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command("controller")(_controller)
+
+
+def _controller(
+    config: Annotated[Path | None, typer.Option(help="TOML settings.")] = None,
+    topology: Annotated[Path | None, typer.Option(help="Topology file.")] = None,
+    store: Annotated[Path | None, typer.Option(help="SQLite file.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0: any free one.")] = None,
+    unix_socket: Annotated[Path | None, typer.Option(help="Also listen here.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Written once ready.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning.")] = None,
+) -> None:
+    """Run the control service until SIGTERM."""
+    import asyncio
+
+    from srv6dmm.cli import logs
+    from srv6dmm.config import ControllerSettings, read_toml
+    from srv6dmm_api.server import serve
+
+    settings = ControllerSettings(**read_toml(config))
+    changes: dict[str, Any] = {}
+    if topology is not None:
+        changes["topology"] = topology
+    if log_level is not None:
+        changes["log_level"] = log_level
+    if store is not None:
+        changes["store"] = settings.store.model_copy(update={"path": store})
+    http = {"host": host, "port": port, "unix_socket": unix_socket}
+    given = {name: value for name, value in http.items() if value is not None}
+    if given:
+        changes["http"] = settings.http.model_copy(update=given)
+    settings = settings.model_copy(update=changes)
+    logs.configure(settings.log_level)
+    asyncio.run(serve(settings, ready_file))
