@@ -1,0 +1,26 @@
+# `make demo` and `make test` do their own set-up. Everything but `check` wants root.
+PYTHON := .venv/bin/python
+
+.PHONY: setup demo test check bench clean
+
+setup:
+	@deploy/setup.sh
+
+demo: setup
+	@.venv/bin/srv6dmm demo --json out/demo.json
+
+test: setup
+	@$(PYTHON) -m pytest
+
+check: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: setup
+	@.venv/bin/srv6dmm bench control --json out/bench-control.json
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
