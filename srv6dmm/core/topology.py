@@ -13,6 +13,7 @@ from srv6dmm.core.topology_yaml import ROOT, Item, read_yaml
 from srv6dmm.model.errors import Srv6dmmError, TopologyError
 from srv6dmm.model.topology import Role, Topology
 
+_ENTRY = re.compile(r"\[\d+\]$")
 _LAST_PART = re.compile(r"(\.[^.\[\]]*|\[\d+\]|^[^.\[\]]+)$")
 
 
@@ -80,9 +81,12 @@ def parse_topology(text: str, source: str) -> Topology:
     topology = reader.topology(root)
     if topology is not None:
         lines = _lines(root)
+        judged = {_ENTRY.sub("", fault.key) for fault in faults}
+        if reader.incomplete:
+            judged.add("topology.nodes")
         for key, message in check_topology(topology, reader.link_keys, reader.loose):
-            place = _nearest(key, lines)
-            faults.append(TopologyError(source, lines[place], key, message))
+            if key not in judged:  # what could not be read is not said to be missing, too
+                faults.append(TopologyError(source, lines[_nearest(key, lines)], key, message))
     if topology is None or faults:
         raise TopologyErrors(faults)
     return topology

@@ -106,7 +106,7 @@ def _prefixes(topology: Topology) -> Iterator[Fault]:
             claims.append((prefix, name, "locator"))
             if prefix.prefixlen != LOCATOR_LENGTH:
                 yield (_key(name, "locator"), f"{prefix} must be a /{LOCATOR_LENGTH}")
-            elif not prefix.subnet_of(block):
+            elif block.prefixlen <= LOCATOR_LENGTH and not prefix.subnet_of(block):
                 yield (_key(name, "locator"), f"{prefix} is not in the SID block {block}")
         for pool in node.pools:
             claims.append((pool, name, "pool"))
@@ -129,7 +129,10 @@ def _prefixes(topology: Topology) -> Iterator[Fault]:
     for prefix, name, key in claims:
         bad = [str(unusable) for unusable in _UNUSABLE if prefix.overlaps(unusable)]
         if bad:
-            yield (_key(name, key), f"{prefix} overlaps {bad[0]}, which is not global unicast")
+            yield (
+                _key(name, key),
+                f"{prefix} overlaps {bad[0]}; take unicast addresses that are routed",
+            )
         if key != "locator" and prefix.overlaps(block):
             yield (_key(name, key), f"{prefix} overlaps the SID block {block}")
     yield from _overlaps(claims)
@@ -148,10 +151,9 @@ def _overlaps(claims: list[tuple[IPv6Network, str, str]]) -> Iterator[Fault]:
             holders.pop()
         if holders:
             held, owner, kind = holders[-1]
-            whose = "itself" if owner == name else owner
             yield (
                 _key(name, key),
-                f"{prefix} overlaps {held}, the {kind} of {whose}; give each its own",
+                f"{prefix} overlaps {held} ({kind} of {owner}); give each its own",
             )
         holders.append(claim)
 

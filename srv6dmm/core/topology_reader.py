@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -42,7 +43,7 @@ _ALL_NODE_KEYS = tuple(dict.fromkeys(key for keys in _KEYS.values() for key in k
 
 
 class Reader:
-    """Reads one file. After `topology`: `faults`, `lines`, `link_keys` and `loose`."""
+    """Reads one file. After `topology`, the other attributes say what was left out."""
 
     def __init__(self, source: str, faults: list[TopologyError]) -> None:
         self.fields = Fields(source, faults)
@@ -50,6 +51,8 @@ class Reader:
         """Key of each link of the topology, for messages."""
         self.loose: set[str] = set()
         """Nodes at a link that could not be read: what they reach is not known."""
+        self.incomplete = False
+        """A node could not be read."""
         self._seen: set[str] = set()
         """Names given, those of faulty nodes too."""
 
@@ -58,7 +61,9 @@ class Reader:
         fields = self.fields
         top = fields.members(root, _TOP)
         name = fields.text(top.get("name"))
-        if name is None or not NAME.fullmatch(name):
+        if name is None and "name" in top:
+            pass  # its fault is noted
+        elif name is None or not NAME.fullmatch(name):
             fields.fault(
                 top.get("name", root),
                 "a name is needed: a letter, then letters, digits and -, lower case, at most 15",
@@ -121,6 +126,7 @@ class Reader:
             node = self._node(name, entry, free)
             if node is not None:
                 nodes[name] = node
+        self.incomplete = len(nodes) < len(item.value)
         return nodes
 
     def _node(self, name: str, entry: Item, free: Iterator[int]) -> Node | None:
@@ -190,12 +196,13 @@ class Reader:
             metric = fields.integer(members.get("metric"), 10, 1, MAX_METRIC)
             delay_us = fields.delay_us(members.get("delay"))
             link_mtu = fields.integer(members.get("mtu"), mtu, MIN_MTU, MAX_MTU)
-            ends = self._ends(members.get("endpoints", entry), nodes)
+            item = members.get("endpoints", entry)
+            ends = self._ends(item, nodes)
             if len(ends) == 2:
                 links.append(Link(ends[0], ends[1], metric, delay_us, link_mtu))
                 self.link_keys.append(entry.key)
             else:
-                self.loose.update(end.node for end in ends)
+                self.loose |= _meant(item, nodes)
         return links
 
     def _ends(self, item: Item, nodes: dict[str, Node]) -> list[LinkEnd]:
@@ -209,18 +216,22 @@ class Reader:
             name, colon, interface = str(entry.value).partition(":")
             if not isinstance(entry.value, str) or not colon:
                 self.fields.fault(entry, wanted)
-                continue
-            if not INTERFACE.fullmatch(interface) or interface in RESERVED_INTERFACES:
+            elif not INTERFACE.fullmatch(interface) or interface in RESERVED_INTERFACES:
                 self.fields.fault(
                     entry, f"{interface!r} is no name for an interface (at most 15 characters)"
                 )
-                self.loose.add(name)
-                continue
-            if name in nodes:
+            elif name in nodes:
                 ends.append(LinkEnd(name, interface))
             elif name not in self._seen:  # a node that is there but faulty has its fault already
-                meant = nearest(name, nodes)
-                hint = f"did you mean {meant!r}?" if meant else "add it under topology.nodes"
+                near = nearest(name, nodes)
+                hint = f"did you mean {near!r}?" if near else "add it under topology.nodes"
                 self.fields.fault(entry, f"unknown node {name!r}; {hint}")
-                self.loose.update([meant] if meant else [])
         return ends
+
+
+def _meant(endpoints: Item, nodes: dict[str, Node]) -> set[str]:
+    """Return the nodes that the endpoints of a faulty link were probably to be."""
+    entries = endpoints.value if isinstance(endpoints.value, list) else [endpoints]
+    texts = [entry.value for entry in entries if isinstance(entry.value, str)]
+    words = [word for text in texts for word in re.findall(r"[a-z0-9-]+", text)]
+    return {name for word in words if (name := nearest(word, nodes)) is not None}
