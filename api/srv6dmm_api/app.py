@@ -33,6 +33,21 @@ Name = Annotated[str, Path(pattern=schemas.IDENTIFIER, max_length=128)]
 SSE_HEARTBEAT_S = 10.0
 
 
+def _principal(
+    request: Request, authorization: Annotated[str | None, Header()] = None
+) -> auth.Principal:
+    return _authenticate(request.app.state.tokens, authorization)
+
+
+def _authenticate(tokens: auth.TokenTable | None, header: str | None) -> auth.Principal:
+    if tokens is None:
+        return auth.LOCAL
+    return tokens.authenticate(auth.bearer_of(header))
+
+
+Caller = Annotated[auth.Principal, Depends(_principal)]
+
+
 class _Json(Response):
     media_type = "application/json"
 
@@ -58,12 +73,7 @@ def create_app(
     app.add_middleware(BodyGuard, limit=settings.http.max_body_bytes)
     app.state.stopping = asyncio.Event()
 
-    def principal(authorization: Annotated[str | None, Header()] = None) -> auth.Principal:
-        if tokens is None:
-            return auth.LOCAL
-        return tokens.authenticate(auth.bearer_of(authorization))
-
-    Caller = Annotated[auth.Principal, Depends(principal)]
+    app.state.tokens = tokens
 
     async def submit(event: Event, caller: auth.Principal, wait: str, timeout: float) -> Response:
         caller.require(auth.MOBILITY_WRITE)
@@ -206,7 +216,7 @@ def create_app(
     @app.websocket("/v1/routers/{router}/stream")
     async def stream(socket: WebSocket, router: str) -> None:
         try:
-            who = principal(socket.headers.get("authorization"))
+            who = _authenticate(tokens, socket.headers.get("authorization"))
             who.require(auth.ROUTER_STREAM)
             who.speaks_for(router)
         except Refusal as refusal:
