@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import IPv6Network
+from operator import itemgetter
 from typing import cast
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.kernel import Kernel
-from srv6dmm.dataplane.netlink import addresses, links, neighbours
+from srv6dmm.dataplane.netlink import addresses, lanes, links, neighbours
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
 from srv6dmm.dataplane.netlink.channel import BATCH, Channel, Rejection
@@ -23,6 +25,7 @@ from srv6dmm.dataplane.objects import (
     LinkAddress,
     Neighbour,
     Route,
+    Seg6Encap,
     Sysctl,
     TunnelSource,
 )
@@ -30,6 +33,10 @@ from srv6dmm.dataplane.readback import Reader
 from srv6dmm.dataplane.sysctls import Sysctls
 from srv6dmm.dataplane.watch import Watch
 
+_BULK = 4096
+"""From so many steering routes on, a second socket pays."""
+_SAME_ROUTE = itemgetter(slice(16, 56))
+"""The bytes of an IPv6 route message that say which route it is: rtmsg, destination, metric."""
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV})
 """What the kernel says when the object to delete, or its interface, is not there."""
 
@@ -52,12 +59,15 @@ class LinuxKernel(Kernel):
         self._encoder = RouteEncoder(self._interfaces)
         self._sysctls = Sysctls(network_namespace)
         self._reader = Reader(self._channel, self._interfaces, self._tunnel_source, self._sysctls)
+        self._second_channel: Channel | None = None
         self._watch: Watch | None = None
 
     # --- writing -----------------------------------------------------------------------------
 
     def put(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
         """Create or atomically replace every object, in order, batched; go on after a failure."""
+        if len(objects) >= _BULK and (bulk := self._put_bulk(objects)) is not None:
+            return bulk
         failures: list[KernelFailure] = []
         for start in range(0, len(objects), BATCH):
             chunk = objects[start : start + BATCH]
@@ -72,6 +82,32 @@ class LinuxKernel(Kernel):
             else:
                 failures += self._put_chunk(chunk)
         return failures
+
+    def _put_bulk(self, objects: Sequence[KernelObject]) -> list[KernelFailure] | None:
+        """Put steering routes by two sockets; None when order matters or one cannot be encoded."""
+        if set(map(type, objects)) != {Route} or self._reader.duplicated:
+            return None
+        routes = cast("Sequence[Route]", objects)
+        if not all(
+            type(route.encap) is Seg6Encap
+            and type(route.prefix) is IPv6Network
+            and all(hop.via is None for hop in route.next_hops)
+            for route in routes
+        ):
+            return None
+        try:
+            requests = list(map(self._encoder.put, routes))
+        except (NoSuchInterface, ValueError):
+            return None
+        if len(set(map(_SAME_ROUTE, requests))) != len(requests):
+            return None
+        if self._second_channel is None:
+            with namespace.inside(self._namespace):
+                self._second_channel = Channel(n.NETLINK_ROUTE)
+            if self._watch is not None:
+                self._watch.own(self._second_channel.port)
+        rejected = lanes.execute((self._channel, self._second_channel), requests)
+        return self._settle(routes, rejected)
 
     def _put_chunk(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
         failures: list[KernelFailure] = []
@@ -123,18 +159,23 @@ class LinuxKernel(Kernel):
     def _send(
         self, items: Sequence[KernelObject], requests: Sequence[bytes]
     ) -> list[KernelFailure]:
-        """Send what is encoded; what failed for a stale interface index is encoded anew once."""
-        rejected = self._channel.execute(requests)
-        failures: list[KernelFailure] = []
-        if rejected:
-            stale = [index for index, answer in rejected.items() if answer.errno == errno.ENODEV]
-            if stale and self._refresh():
-                failures += self.put([items[index] for index in sorted(stale)])
-                rejected = {index: rejected[index] for index in rejected if index not in stale}
-            failures += [_failure(items[index], answer) for index, answer in rejected.items()]
+        failures = self._settle(items, self._channel.execute(requests))
         if any(type(item) is LinkAddress for item in items):
             self._refresh()
         return failures
+
+    def _settle(
+        self, items: Sequence[KernelObject], rejected: dict[int, Rejection]
+    ) -> list[KernelFailure]:
+        """Name what failed; what failed for a stale interface index is encoded anew once."""
+        if not rejected:
+            return []
+        failures: list[KernelFailure] = []
+        stale = {index for index, answer in rejected.items() if answer.errno == errno.ENODEV}
+        if stale and self._refresh():
+            failures += self.put([items[index] for index in sorted(stale)])
+            rejected = {index: rejected[index] for index in rejected if index not in stale}
+        return failures + [_failure(items[index], answer) for index, answer in rejected.items()]
 
     def _put_singular(self, item: TunnelSource | Sysctl) -> list[KernelFailure]:
         if isinstance(item, TunnelSource):
@@ -208,7 +249,10 @@ class LinuxKernel(Kernel):
             raise RuntimeError("this kernel is being watched already")
         self._interfaces.refresh()
         with namespace.inside(self._namespace):
-            self._watch = Watch(self._channel.port, self._interfaces, changed, self._encoder.forget)
+            self._watch = Watch(self._interfaces, changed, self._encoder.forget)
+        for channel in (self._channel, self._second_channel):
+            if channel is not None:
+                self._watch.own(channel.port)
         return self._watch.fileno()
 
     def drain(self) -> None:
@@ -220,6 +264,9 @@ class LinuxKernel(Kernel):
         """Close the sockets; kernel objects stay."""
         self._channel.close()
         self._tunnel_source.close()
+        if self._second_channel is not None:
+            self._second_channel.close()
+            self._second_channel = None
         if self._watch is not None:
             self._watch.close()
             self._watch = None

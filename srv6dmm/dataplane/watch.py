@@ -23,13 +23,12 @@ class Watch:
 
     def __init__(
         self,
-        own_port: int,
         interfaces: InterfaceTable,
         changed: Callable[[], None],
         indexes_changed: Callable[[], None],
     ) -> None:
         self._monitor = Monitor()
-        self._own_port = own_port
+        self._own_ports: set[int] = set()
         self._interfaces = interfaces
         self._changed = changed
         self._indexes_changed = indexes_changed
@@ -42,6 +41,10 @@ class Watch:
     def close(self) -> None:
         """Close the monitor."""
         self._monitor.close()
+
+    def own(self, port: int) -> None:
+        """What the socket of this port causes is our own doing."""
+        self._own_ports.add(port)
 
     def expect_gone(self, index: int, packed: bytes) -> None:
         """We are about to delete this address or neighbour ourselves."""
@@ -69,12 +72,12 @@ class Watch:
 
     def _concerns_us(self, kind: int, port: int, datagram: bytes, start: int, end: int) -> bool:
         if kind in (n.RTM_NEWROUTE, n.RTM_DELROUTE):
-            if port == self._own_port:
+            if port in self._own_ports:
                 return False
             about, _ = routes.facts(datagram, start, end)
             return about.protocol == PROTOCOL or about.metric == METRIC
         if kind in (n.RTM_NEWNEIGH, n.RTM_DELNEIGH):
-            if port == self._own_port:
+            if port in self._own_ports:
                 return False
             neighbour = neighbours.facts(datagram, start, end)
             if neighbour.protocol != PROTOCOL:

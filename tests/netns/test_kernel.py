@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 import pytest
@@ -225,6 +226,30 @@ def test_a_kernel_short_of_memory_is_waited_for(
     routes = [steering(index) for index in range(20_000)]
     assert kernel.put(routes) == []
     assert len(kernel.read()) == len(routes)
+
+
+def test_a_bulk_with_failures_and_repetitions(kernel: LinuxKernel) -> None:
+    """Big puts of steering routes take two sockets; the outcome is that of one."""
+    routes = [steering(index) for index in range(6_000)]
+    turned = Seg6Encap(EncapMode.ENCAP, SEGMENTS[::-1])
+    assert kernel.put(routes) == []
+    assert kernel.read() == {route.identity: route for route in routes}
+    others = [replace(route, encap=turned) for route in routes]
+    assert kernel.put([*others, *routes]) == []  # the same routes twice: the last ones count
+    assert kernel.read() == {route.identity: route for route in routes}
+    unknown = steering(1, "nope")
+    (failure,) = kernel.put([*others, unknown])
+    assert failure.identity == unknown.identity
+    assert kernel.read() == {route.identity: route for route in others}
+
+
+def test_a_bulk_over_an_interface_made_anew(space: Space, kernel: LinuxKernel) -> None:
+    routes = [steering(index, "v1" if index % 100 else "v0") for index in range(5_000)]
+    assert kernel.put(routes) == []
+    space.ip("link", "del", "v0")
+    cable(space, "v0", space, "v1")
+    assert kernel.put(routes) == []
+    assert kernel.read() == {route.identity: route for route in routes}
 
 
 def test_many_wanted_routes_and_tables_are_found(kernel: LinuxKernel) -> None:

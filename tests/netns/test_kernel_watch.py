@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
@@ -79,6 +80,15 @@ def test_our_own_writes_are_not_reported(watched: Watched) -> None:
     assert watched.kernel.delete(OURS) == []
     assert not watched.heard()
     assert select.select([watched.descriptor], [], [], 0)[0] == []
+
+
+def test_our_own_bulk_is_not_reported(watched: Watched) -> None:
+    base = int(IPv6Address("2001:db8:8::"))
+    routes = [replace(ROUTE, prefix=IPv6Network((base + (i << 64), 64))) for i in range(5_000)]
+    assert watched.kernel.put(routes) == []
+    assert not watched.heard()
+    assert watched.kernel.put(routes) == []
+    assert not watched.heard()
 
 
 MEDDLING: dict[str, Callable[[Space], object]] = {
