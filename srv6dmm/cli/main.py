@@ -15,6 +15,7 @@ NOUNS = (
     "doctor",
     "controller",
     "agent",
+    "demo",
     "mn",
     "path",
     "route",

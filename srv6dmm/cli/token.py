@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,7 @@ def _create(
     if any(entry["id"] == name for entry in entries):
         fail(f"{file} has a token {name!r} already; revoke it first")
     token = secrets.token_urlsafe(32)
-    entry: dict[str, object] = {"id": name, "hash": token_digest(token), "scopes": chosen}
+    entry: dict[str, Any] = {"id": name, "hash": token_digest(token), "scopes": chosen}
     if router is not None:
         entry["router"] = router
     _write(file, [*entries, entry])
@@ -54,7 +54,7 @@ def _list(file: Table = DEFAULT) -> None:
     from srv6dmm.cli.output import console
 
     for entry in _read(file):
-        scopes = ",".join(entry["scopes"])  # type: ignore[call-overload]
+        scopes = ",".join(entry["scopes"])
         console.print(f"{entry['id']:20} {scopes:36} {entry.get('router', '')}")
 
 
@@ -69,7 +69,7 @@ def _revoke(name: Annotated[str, typer.Argument(help="The token.")], file: Table
     _write(file, left)
 
 
-def _read(file: Path) -> list[dict[str, object]]:
+def _read(file: Path) -> list[dict[str, Any]]:
     import tomllib
 
     from srv6dmm_api.auth import TokenTable
@@ -80,7 +80,7 @@ def _read(file: Path) -> list[dict[str, object]]:
     return list(tomllib.loads(file.read_text()).get("token", []))
 
 
-def _write(file: Path, entries: list[dict[str, object]]) -> None:
+def _write(file: Path, entries: list[dict[str, Any]]) -> None:
     """Write the table whole and swap it in, readable by its owner only."""
     import json
     import os

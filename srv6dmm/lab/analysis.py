@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from srv6dmm.lab.recordings import HOP_LIMIT, ProbeRecording, Received, TapRecording
@@ -31,6 +31,8 @@ class FlowReport:
     """Arrivals with a lower number than one before (RFC 4737 section 3.3); no duplicates."""
     longest_gap_ms: float
     """Longest time between two arrivals that touches the window of time; 0 with none."""
+    longest_pause_ms: float
+    """The same between two packets sent: a gap no longer than this is the sender's own."""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,8 @@ class Flow:
             lost=last - first - len(seen),
             duplicated=duplicated,
             reordered=reordered,
-            longest_gap_ms=self._longest_gap_ns(window) / 1e6,
+            longest_gap_ms=_longest_gap_ns(self._arrivals, window) / 1e6,
+            longest_pause_ms=_longest_gap_ns(self.sent_ns, window) / 1e6,
         )
 
     def first_received_after(self, time_ns: int) -> int | None:
@@ -84,12 +87,12 @@ class Flow:
             if window[0] <= at < window[1]
         )
 
-    def _longest_gap_ns(self, window: Window) -> int:
-        """Gaps count whole when any part of them is in the window."""
-        times = self._arrivals
-        first = max(0, bisect_right(times, window[0]) - 1)
-        last = min(len(times), bisect_left(times, window[1]) + 1)
-        return max((times[place + 1] - times[place] for place in range(first, last - 1)), default=0)
+
+def _longest_gap_ns(times: Sequence[int], window: Window) -> int:
+    """Gaps count whole when any part of them is in the window."""
+    first = max(0, bisect_right(times, window[0]) - 1)
+    last = min(len(times), bisect_left(times, window[1]) + 1)
+    return max((times[place + 1] - times[place] for place in range(first, last - 1)), default=0)
 
 
 def flows(recordings: Iterable[ProbeRecording]) -> dict[int, Flow]:

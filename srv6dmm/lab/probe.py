@@ -1,7 +1,7 @@
 """Probe process: sends and receives numbered UDP packets inside one network namespace.
 
-Run as `python -m srv6dmm.lab.probe`. SIGUSR1 ends the sending, SIGTERM ends the process, which
-then writes its recording. Imports nothing heavy: many of these run beside what they measure.
+Run as `python -m srv6dmm.lab.probe`. SIGUSR2 begins the sending (once all receivers are ready),
+SIGUSR1 ends it, SIGTERM ends the process, which then writes its recording. Imports nothing heavy: many of these run beside what they measure.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Prober:
         self._interval_ns = round(1e9 / rate)
         self._padding = bytes(max(0, size - 48 - PROBE.size))
         self.recording = ProbeRecording()
-        self.sending = True
+        self.sending = False
         self.running = True
         self._overruns: dict[int, int] = {}
         self._sockets: dict[int, socket.socket] = {}
@@ -84,9 +84,9 @@ class Prober:
             self.recording.received[session.receive] = Received()
             self._senders.append((endpoint, session.send, session.remote, times))
 
-    def run(self, on_time_ns: int = 0) -> None:
+    def run(self) -> None:
         """Go on until `running` is false. Sends while `sending` is true."""
-        due = on_time_ns or time.monotonic_ns()
+        due = 0
         while self.running:
             now = time.monotonic_ns()
             if self.sending and now >= due:
@@ -180,12 +180,16 @@ def main(arguments: list[str] | None = None) -> int:
     with namespace.inside(options.namespace):
         prober = Prober(options.session, options.rate, options.size)
 
+    def start_sending(*_: object) -> None:
+        prober.sending = True
+
     def stop_sending(*_: object) -> None:
         prober.sending = False
 
     def stop(*_: object) -> None:
         prober.sending = prober.running = False
 
+    signal.signal(signal.SIGUSR2, start_sending)
     signal.signal(signal.SIGUSR1, stop_sending)
     signal.signal(signal.SIGTERM, stop)
     print("ready", flush=True)

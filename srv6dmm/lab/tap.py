@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from srv6dmm.dataplane import namespace
@@ -155,16 +156,18 @@ class Tap:
 
 
 def _endpoint() -> socket.socket:
-    # Protocol 0 hears nothing: nothing comes in before the filter is in place.
-    endpoint = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    # All interfaces of the namespace. ETH_P_ALL, since tc redirects take frames away before a
+    # socket for one protocol would see them.
+    endpoint = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
     code = ctypes.create_string_buffer(probe_filter())
     program = struct.pack("@HP", len(_PROGRAM), ctypes.addressof(code))
     endpoint.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
     endpoint.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
     endpoint.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    # All interfaces of the namespace. ETH_P_ALL, since tc redirects take frames away before a
-    # socket for one protocol would see them.
-    endpoint.bind(("", _ETH_P_ALL))
+    # What came in before the filter was in place goes unread.
+    with suppress(BlockingIOError):
+        while True:
+            endpoint.recv(1, socket.MSG_DONTWAIT)
     return endpoint
 
 

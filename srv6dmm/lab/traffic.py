@@ -95,7 +95,7 @@ class Probes:
             self._sessions.setdefault(talk.correspondent, []).append(Session(down, up, far, near))
 
     def start(self) -> None:
-        """Start sending; returns when every receiver is ready."""
+        """Start sending, once every receiver is ready."""
         names = []
         for number, (node, sessions) in enumerate(sorted(self._sessions.items())):
             command = [sys.executable, "-m", "srv6dmm.lab.probe"]
@@ -109,6 +109,8 @@ class Probes:
             self._processes.start(names[-1], command)
         for name in names:
             self._processes.wait_for_word(name, "ready", START_S)
+        for name in names:
+            self._processes.signal(name, signal.SIGUSR2)
 
     def stop(self, drain_s: float = 0.3) -> ProbeResults:
         """End the sending, let what is on its way arrive (`drain_s`), and return the results.
