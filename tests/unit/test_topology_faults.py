@@ -28,7 +28,7 @@ AR1_LINK = '["ar1:eth0", "tr1:eth1"]'
 
 # fmt: off
 BAD: dict[str, tuple[str, ...]] = {
-    # case: (before, after, key of the fault, words of its message[, its line if not the last after])
+    # case: (before, after, key of the fault, words of its message, its line if not the new one)
     "pools overlap": (AR1_POOL, "pool: 2001:db8:2:8000::/49", "topology.nodes.ar1.pool", "of ar2"),
     "pools equal": (AR1_POOL, "pool: 2001:db8:2::/48", "topology.nodes.ar2.pool", "of ar1",
         "pool: [2001:db8:2::/48, 2001:db8:12::/56]"),

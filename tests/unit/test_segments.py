@@ -1,0 +1,108 @@
+"""Segment lists on the campus, worked out by hand, and paths that cannot be."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+
+import pytest
+
+from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.segments import NoSegmentList, segment_list
+from srv6dmm.core.sids import sid_table
+from srv6dmm.core.topology import parse_topology
+from srv6dmm.model.sid import Locator
+from srv6dmm.model.topology import Domain, Link, LinkEnd, Node, Role, Topology
+
+CAMPUS = parse_topology(
+    (Path(__file__).parents[2] / "deploy" / "topologies" / "campus.yaml").read_text(),
+    "campus.yaml",
+)
+PATHS = ShortestPaths(CAMPUS)
+SIDS = sid_table(CAMPUS)
+
+
+def lay(path: str, ecmp: bool = False) -> list[str]:
+    """Return the list for a path as readable words; interfaces are named after neighbours."""
+    names = {own.end: f"End {own.router}" for own in SIDS.values()}
+    names |= {own.end_dt6: f"End.DT6 {own.router}" for own in SIDS.values()}
+    for own in SIDS.values():
+        names |= {sid: f"End.X {own.router} {to}" for to, sid in own.adjacencies.items()}
+    nodes = path.split()
+    final = SIDS[nodes[-1]].end_dt6
+    return [names[sid] for sid in segment_list(PATHS, SIDS, nodes, final, ecmp=ecmp)]
+
+
+def test_the_shortest_path_is_one_segment() -> None:
+    assert lay("br1 tr1 tr2 ar3") == ["End.DT6 ar3"]
+
+
+def test_a_router_that_ends_a_path_where_it_begins() -> None:
+    assert lay("ar1") == ["End.DT6 ar1"]
+
+
+def test_a_node_segment_bends_the_path() -> None:
+    assert lay("br1 tr3 ar3") == ["End tr3", "End.DT6 ar3"]
+
+
+def test_an_adjacency_segment_crosses_a_link_that_no_shortest_path_takes() -> None:
+    """tr1 and tr3 are nearer over tr2 than over their own link."""
+    assert lay("br1 tr1 tr3 ar4") == ["End.X tr1 tr3", "End.DT6 ar4"]
+
+
+def test_an_adjacency_segment_of_the_head_end_itself() -> None:
+    """From ar4, tr2 is nearer over tr3 than over their own link."""
+    assert lay("ar4 tr2 ar2") == ["End.X ar4 tr2", "End.DT6 ar2"]
+
+
+def test_an_adjacency_segment_stands_in_for_a_plain_router() -> None:
+    """tr2 has no SID; End.X of tr3 leads to it, and on it goes by itself."""
+    assert lay("br1 tr3 tr2 ar3") == ["End.X tr3 tr2", "End.DT6 ar3"]
+
+
+def test_a_path_may_come_back() -> None:
+    assert lay("br1 tr1 br1 tr3 ar4") == ["End.X tr1 br1", "End.DT6 ar4"]
+    assert lay("ar1 tr1 ar1") == ["End tr1", "End.DT6 ar1"]
+
+
+def test_a_plain_router_that_would_have_to_turn_is_named() -> None:
+    with pytest.raises(NoSegmentList, match=r"lead to tr2.*give tr2 a locator"):
+        lay("br1 tr1 tr2 ar4")
+
+
+def test_equal_cost_paths_need_a_segment_only_under_ecmp() -> None:
+    """A square: a to d over b or over c at the same cost."""
+    locators = [Locator(IPv6Network(f"fc00:0:{n:x}::/48")) for n in range(1, 5)]
+    nodes = {
+        name: Node(name, Role.TRANSIT, n, locator=locators[n - 1])
+        for n, name in enumerate("abcd", start=1)
+    }
+    links = tuple(Link(LinkEnd(x, f"to-{y}"), LinkEnd(y, f"to-{x}")) for x, y in ("ab", "bd", "ac",
+                                                                                 "cd"))  # fmt: skip
+    square = Topology(Domain("square", IPv6Network("fc00::/32")), nodes, links)
+    paths, sids = ShortestPaths(square), sid_table(square)
+    final = sids["d"].end_dt6
+    assert segment_list(paths, sids, "abd", final) == (final,)
+    assert segment_list(paths, sids, "abd", final, ecmp=True) == (sids["b"].end, final)
+    assert segment_list(paths, sids, "acd", final) == (sids["c"].end, final)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ([], "empty"),
+        (["ar1", "ar2"], "ar1 and ar2 are not neighbours"),
+        (["ar1", "ar1"], "ar1 and ar1 are not neighbours"),
+        (["cn", "br1"], "'cn' is no router"),
+        (["ar1", "nobody"], "'nobody' is no router"),
+        (["ar1", "tr1", "tr2"], "tr2 has no locator"),
+    ],
+)
+def test_a_path_that_is_none_is_refused(path: list[str], words: str) -> None:
+    with pytest.raises(NoSegmentList, match=words):
+        segment_list(PATHS, SIDS, path, IPv6Address("fc00:0:a1:d06::"))
+
+
+def test_a_final_segment_of_another_router_is_refused() -> None:
+    with pytest.raises(NoSegmentList, match="not in fc00:0:a3::/48, the locator of ar3"):
+        segment_list(PATHS, SIDS, ["br1", "tr1", "tr2", "ar3"], SIDS["ar4"].end_dt6)
