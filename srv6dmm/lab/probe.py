@@ -1,7 +1,8 @@
 """Probe process: sends and receives numbered UDP packets inside one network namespace.
 
 Run as `python -m srv6dmm.lab.probe`. SIGUSR2 begins the sending (once all receivers are ready),
-SIGUSR1 ends it, SIGTERM ends the process, which then writes its recording. Imports nothing heavy: many of these run beside what they measure.
+SIGUSR1 ends it, SIGTERM ends the process, which then writes its recording. Imports nothing
+heavy: many of these run beside what they measure.
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ class Scenario:
         self.domain = domain
         self.lab = domain.lab
         self.radio = domain.lab.radio
+        # The library is imported here, so that the first event's time is not that of the import.
+        self._client = domain.client
 
     def attach(
         self,
@@ -201,7 +203,7 @@ class Scenario:
         import httpx
 
         try:
-            answer = self.domain.client.post(path, json=body, params={"wait": wait})
+            answer = self._client.post(path, json=body, params={"wait": wait})
         except httpx.TransportError as error:
             raise LabError(f"controller: no answer to POST {path}: {error}") from error
         if not answer.is_success:

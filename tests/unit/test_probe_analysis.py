@@ -74,6 +74,11 @@ def test_a_gap_that_only_touches_the_window_counts_whole() -> None:
     assert subject.report((100 * MS, 200 * MS)).longest_gap_ms == 0
 
 
+def test_a_pause_of_the_sender_is_told_from_a_gap_of_the_network() -> None:
+    subject = flow(3, [(0, 1), (1, 2), (2, 90)])
+    assert (subject.report().longest_gap_ms, subject.report().longest_pause_ms) == (88, 1)
+
+
 def test_nothing_received() -> None:
     report = flow(4, []).report()
     assert (report.received, report.lost, report.longest_gap_ms) == (0, 4, 0)
