@@ -6,6 +6,8 @@ Unions travel as `[name of the class, value]`; addresses and prefixes as text.
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import UnionType
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from srv6dmm.model import plan, wire
+from srv6dmm.model.addresses import as_text
 
 T = TypeVar("T")
 _TEXT = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)
@@ -20,15 +23,21 @@ _TEXT = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)
 
 def _to_text(value: object) -> object:
     if isinstance(value, _TEXT):
-        return str(value)
+        return as_text(value)
     raise NotImplementedError(type(value).__name__)
+
+
+@lru_cache(maxsize=1 << 16)
+def _parsed(kind: Callable[[str], object], text: str) -> object:
+    """Return an address or prefix; the same few come again and again, and never change."""
+    return kind(text)
 
 
 def _from_text(kind: type, value: object) -> object:
     if kind in _TEXT:
         if not isinstance(value, str):
             raise ValueError(f"want text for {kind.__name__}")
-        return kind(value)
+        return _parsed(kind, value)
     raise NotImplementedError(kind.__name__)
 
 

@@ -6,8 +6,11 @@ import asyncio
 import errno
 import ipaddress
 import os
+import signal
 import socket
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -87,9 +90,14 @@ def unix_socket(path: Path) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Tells long-lived responses to end when the server does."""
+    """Tells long-lived responses to end when the server does; leaves signals to `serve`."""
 
     stopping: asyncio.Event
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again when it is done, which would skip our clean-up.
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.stopping.set()
@@ -121,6 +129,8 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
             loop="asyncio",
             ws="websockets-sansio",
             access_log=False,
+            proxy_headers=False,
+            server_header=False,
             log_level="warning",
             timeout_graceful_shutdown=2,
             timeout_keep_alive=75,
@@ -130,6 +140,9 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
             ssl_keyfile=http.tls_key,
         ))
         server.stopping = app.state.stopping
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, server, "should_exit", True)
         await controller.start()
         running = asyncio.create_task(server.serve(sockets=sockets))
         while not server.started and not running.done():

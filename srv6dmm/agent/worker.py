@@ -94,9 +94,10 @@ class Worker:
             failures = self._reconciler.apply_full(message.entries)
         self.revision = message.revision
         self._answer(failures, (time.perf_counter() - started) * 1e3)
-        self._publish()
         self._retries = 0
         self._plan_retry(failures)
+        # After the acknowledgement has left: others wait for that, nobody for the RA.
+        asyncio.get_running_loop().call_soon(self._publish)
 
     def resync(self) -> Report:
         """Read the kernel back, repair, and return what was found."""

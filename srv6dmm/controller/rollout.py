@@ -20,6 +20,7 @@ from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.measure import Timings
 from srv6dmm.core.planner import Planner
 from srv6dmm.model.errors import Refusal
+from srv6dmm.model.plan import advertise_key, mobile_key
 from srv6dmm.model.state import RolloutPhase, Session, SessionKey
 
 
@@ -84,11 +85,10 @@ class Rollouts:
         stage = _Stage(
             session=session,
             needs={r: self._hub.target(r) for r in self._planner.waits_for(session)},
-            keys=frozenset(
-                entry.key
-                for entries in self._planner.session_entries(session).values()
-                for entry in entries
-            ),
+            keys=frozenset((
+                advertise_key(*session.key),
+                *(mobile_key(binding.prefix) for binding in session.bindings),
+            )),
             ticket=ticket,
         )
         self._stages[session.key] = stage

@@ -53,6 +53,7 @@ class Planner:
             for node in topology.routers()
         }
         self._inner_mtu = topology.inner_mtu()
+        self._ways: dict[tuple[str, str], tuple[str, SegmentList]] = {}
 
     def plan(self, router: str, state: State) -> Plan:
         """Return the router's whole plan. Raises KeyError for a name that is no router."""
@@ -148,10 +149,14 @@ class Planner:
                 target = session.via
         if target == binding.anchor:
             return None
-        interface, _ = self.paths.next_hop(node.name, target)
+        way = self._ways.get((node.name, target))
+        if way is None:
+            interface, _ = self.paths.next_hop(node.name, target)
+            way = self._ways[node.name, target] = (interface, self.segments(node.name, target))
+        interface, segments = way
         return SteeringEntry(
             prefix=binding.prefix,
-            segments=self.segments(node.name, target),
+            segments=segments,
             mode=self.topology.domain.encap_mode,
             interface=interface,
             mobile_node=session.mobile_node,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from srv6dmm.model.addresses import as_text
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
 
 PROTOCOL = 201
@@ -83,7 +84,7 @@ class Route:
 
     @property
     def identity(self) -> tuple[str, str, int, int]:
-        return ("route", str(self.prefix), self.table, self.metric)
+        return ("route", as_text(self.prefix), self.table, self.metric)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Neighbour:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        return ("neighbour", self.interface, str(self.address))
+        return ("neighbour", self.interface, as_text(self.address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class InterfaceAddress:
 
     @property
     def identity(self) -> tuple[str, str, str, int]:
-        return ("address", self.interface, str(self.address), self.prefix_length)
+        return ("address", self.interface, as_text(self.address), self.prefix_length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 __all__ = [
@@ -10,9 +11,16 @@ __all__ = [
     "IPv4Network",
     "IPv6Address",
     "IPv6Network",
+    "as_text",
     "link_local_from_mac",
     "parse_mac",
 ]
+
+@lru_cache(maxsize=1 << 16)
+def as_text(value: IPv4Address | IPv4Network | IPv6Address | IPv6Network) -> str:
+    """Return str(value), remembered: formatting an IPv6 prefix anew costs more than a look-up."""
+    return str(value)
+
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 

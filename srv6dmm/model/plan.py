@@ -9,7 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from srv6dmm.model.addresses import as_text
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
+
+
+def mobile_key(prefix: IPv6Network) -> str:
+    """Return the key of whatever a router does with a mobile prefix: one entry at a time."""
+    return f"mobile {as_text(prefix)}"
+
+
+def advertise_key(mobile_node: str, interface: str) -> str:
+    """Return the key of a mobile node's advertisement."""
+    return f"advertise {mobile_node}/{interface}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ class UnderlayRoute:
 
     @property
     def key(self) -> str:
-        return f"underlay {self.prefix}"
+        return f"underlay {as_text(self.prefix)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class LocalSid:
 
     @property
     def key(self) -> str:
-        return f"sid {self.sid}"
+        return f"sid {as_text(self.sid)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,7 @@ class Delivery:
 
     @property
     def key(self) -> str:
-        return f"mobile {self.prefix}"
+        return mobile_key(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +120,7 @@ class SteeringEntry:
 
     @property
     def key(self) -> str:
-        return f"mobile {self.prefix}"
+        return mobile_key(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,7 @@ class DropEntry:
 
     @property
     def key(self) -> str:
-        return f"mobile {self.prefix}"
+        return mobile_key(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +163,7 @@ class Advertisement:
 
     @property
     def key(self) -> str:
-        return f"advertise {self.mobile_node}/{self.node_interface}"
+        return advertise_key(self.mobile_node, self.node_interface)
 
 
 PlanEntry = (
