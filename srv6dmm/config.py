@@ -53,8 +53,9 @@ class RolloutSettings(_Section):
 class ControllerSettings(BaseSettings):
     """Everything the controller can be told."""
 
-    model_config = SettingsConfigDict(env_prefix="SRV6DMM_", env_nested_delimiter="__",
-                                      extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="SRV6DMM_", env_nested_delimiter="__", extra="forbid"
+    )
     topology: Path = Path("/etc/srv6dmm/topology.yaml")
     http: HttpSettings = Field(default_factory=HttpSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
@@ -77,8 +78,9 @@ class ControllerSettings(BaseSettings):
 class AgentSettings(BaseSettings):
     """Everything an agent can be told."""
 
-    model_config = SettingsConfigDict(env_prefix="SRV6DMM_AGENT_", env_nested_delimiter="__",
-                                      extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="SRV6DMM_AGENT_", env_nested_delimiter="__", extra="forbid"
+    )
     router: str
     controller: str = "ws://127.0.0.1:8642"
     """ws://host:port, wss://host:port, or ws+unix:///path of the controller's socket."""

@@ -28,7 +28,9 @@ Wait = Annotated[
     Literal["durable", "applied"],
     Query(description="Answer when durable, or when every router has acknowledged."),
 ]
-Timeout = Annotated[float, Query(gt=0, le=60, description="Seconds to wait for applied.")]
+Patience = Annotated[
+    float, Query(alias="timeout", gt=0, le=60, description="Seconds to wait for applied.")
+]
 Name = Annotated[str, Path(pattern=schemas.IDENTIFIER, max_length=128)]
 SSE_HEARTBEAT_S = 10.0
 
@@ -75,14 +77,14 @@ def create_app(
 
     app.state.tokens = tokens
 
-    async def submit(event: Event, caller: auth.Principal, wait: str, timeout: float) -> Response:
+    async def submit(event: Event, caller: auth.Principal, wait: str, patience: float) -> Response:
         caller.require(auth.MOBILITY_WRITE)
         caller.speaks_for(event.access_router)
         submitted = await controller.submit(event)
         applied: bool | None = None
         if wait == "applied":
             try:
-                await asyncio.wait_for(asyncio.shield(submitted.applied), timeout)
+                await asyncio.wait_for(asyncio.shield(submitted.applied), patience)
                 applied = True
             except TimeoutError:
                 applied = False
@@ -99,7 +101,7 @@ def create_app(
 
     @app.post("/v1/attach", responses=answers, response_model=None, tags=["mobility"])
     async def attach(
-        body: schemas.AttachBody, caller: Caller, wait: Wait = "durable", timeout: Timeout = 10.0
+        body: schemas.AttachBody, caller: Caller, wait: Wait = "durable", patience: Patience = 10.0
     ) -> Response:
         """A mobile node appeared at an access router (first attach, refresh or hand-over)."""
         event = AttachEvent(
@@ -114,11 +116,11 @@ def create_app(
             lifetime_s=body.lifetime,
         )
         _one_order(body)
-        return await submit(event, caller, wait, timeout)
+        return await submit(event, caller, wait, patience)
 
     @app.post("/v1/detach", responses=answers, response_model=None, tags=["mobility"])
     async def detach(
-        body: schemas.DetachBody, caller: Caller, wait: Wait = "durable", timeout: Timeout = 10.0
+        body: schemas.DetachBody, caller: Caller, wait: Wait = "durable", patience: Patience = 10.0
     ) -> Response:
         """A mobile node left an access router; ignored unless that router serves it."""
         event = DetachEvent(
@@ -130,7 +132,7 @@ def create_app(
             sequence=body.sequence,
         )
         _one_order(body)
-        return await submit(event, caller, wait, timeout)
+        return await submit(event, caller, wait, patience)
 
     reading = schemas.problems(401, 403, 404, 422)
 
@@ -209,7 +211,8 @@ def create_app(
         caller.require(auth.READ)
         resume = last_event_id if last_event_id is not None else since
         return StreamingResponse(
-            _sse(controller, resume, app.state.stopping), media_type="text/event-stream",
+            _sse(controller, resume, app.state.stopping),
+            media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
 
@@ -289,7 +292,8 @@ async def _sse(
         yield b": connected\n\n"
         while not stopping.is_set():
             await asyncio.wait(
-                (following, stopped), timeout=SSE_HEARTBEAT_S,
+                (following, stopped),
+                timeout=SSE_HEARTBEAT_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if following.done():

@@ -79,7 +79,7 @@ class TokenTable:
             router = entry.get("router")
             place = f"{path}: token {number} ({name or 'no id'})"
             if not name or not digest.startswith("sha256:") or len(digest) != 71:
-                raise ValueError(f"{place}: needs id and hash = \"sha256:<64 hex digits>\"")
+                raise ValueError(f'{place}: needs id and hash = "sha256:<64 hex digits>"')
             if not scopes or scopes - SCOPES:
                 raise ValueError(f"{place}: scopes must be some of {', '.join(sorted(SCOPES))}")
             if router is not None and not isinstance(router, str):

@@ -47,12 +47,14 @@ class ControllerCollector(Collector):
             "srv6dmm_handovers_aborted", "Roll-outs aborted", value=measured.aborts
         )
         yield CounterMetricFamily(
-            "srv6dmm_rollouts_degraded", "Roll-outs that left a router behind for a while",
+            "srv6dmm_rollouts_degraded",
+            "Roll-outs that left a router behind for a while",
             value=measured.degraded,
         )
         durations = HistogramMetricFamily(
             "srv6dmm_handover_duration_seconds",
-            "From the event's arrival to decided, durable and applied", labels=["until"],
+            "From the event's arrival to decided, durable and applied",
+            labels=["until"],
         )
         for until, histogram in sorted(measured.durations.items()):
             durations.add_metric([until], histogram.buckets(), histogram.total)

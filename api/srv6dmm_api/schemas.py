@@ -13,11 +13,17 @@ Identifier = Annotated[str, Field(pattern=IDENTIFIER, max_length=128)]
 Mac = Annotated[str, Field(max_length=17), AfterValidator(parse_mac)]
 
 _TIMESTAMP = Field(
-    default=None, ge=0, le=1 << 53, strict=True,
+    default=None,
+    ge=0,
+    le=1 << 53,
+    strict=True,
     description="When the event happened, milliseconds since the epoch (RFC 5213 section 5.5).",
 )
 _SEQUENCE = Field(
-    default=None, ge=0, le=65535, strict=True,
+    default=None,
+    ge=0,
+    le=65535,
+    strict=True,
     description="Sequence number modulo 65536 (RFC 6275 section 9.5.1), instead of a timestamp.",
 )
 
@@ -36,10 +42,21 @@ class _Body(BaseModel):
 class AttachBody(_Body):
     """A mobile node appeared at an access router."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{
-        "event_id": "7f3c", "mobile_node": "mn1", "access_router": "ar1",
-        "link_layer_address": "02:00:00:00:01:01", "handoff_indicator": 3, "lifetime": 3600,
-    }]})
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_id": "7f3c",
+                    "mobile_node": "mn1",
+                    "access_router": "ar1",
+                    "link_layer_address": "02:00:00:00:01:01",
+                    "handoff_indicator": 3,
+                    "lifetime": 3600,
+                }
+            ]
+        },
+    )
 
     link_layer_address: Mac
     handoff_indicator: int = Field(
@@ -53,9 +70,18 @@ class AttachBody(_Body):
 class DetachBody(_Body):
     """A mobile node left an access router."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{
-        "event_id": "7f3d", "mobile_node": "mn1", "access_router": "ar1",
-    }]})
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_id": "7f3d",
+                    "mobile_node": "mn1",
+                    "access_router": "ar1",
+                }
+            ]
+        },
+    )
 
 
 class PrefixView(BaseModel):
@@ -78,18 +104,35 @@ class TimingsView(BaseModel):
 class EventAnswer(BaseModel):
     """What an event came to."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{
-        "event_id": "7f3c", "outcome": "handover", "mobile_node": "mn1", "interface": "0",
-        "epoch": 2, "serving": "ar3", "lifetime": 3600, "revision": 17, "replayed": False,
-        "applied": True, "pending": [],
-        "prefixes": [
-            {"prefix": "2001:db8:a1::/64", "anchor": "ar1", "preferred": False},
-            {"prefix": "2001:db8:a3::/64", "anchor": "ar3", "preferred": True},
-        ],
-        "timings": {"event_to_decided_ms": 0.2, "event_to_durable_ms": 1.1,
-                    "event_to_applied_ms": 6.4,
-                    "stages": {"prepare": 2.6, "switch": 4.9, "redirect": 6.4}},
-    }]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_id": "7f3c",
+                    "outcome": "handover",
+                    "mobile_node": "mn1",
+                    "interface": "0",
+                    "epoch": 2,
+                    "serving": "ar3",
+                    "lifetime": 3600,
+                    "revision": 17,
+                    "replayed": False,
+                    "applied": True,
+                    "pending": [],
+                    "prefixes": [
+                        {"prefix": "2001:db8:a1::/64", "anchor": "ar1", "preferred": False},
+                        {"prefix": "2001:db8:a3::/64", "anchor": "ar3", "preferred": True},
+                    ],
+                    "timings": {
+                        "event_to_decided_ms": 0.2,
+                        "event_to_durable_ms": 1.1,
+                        "event_to_applied_ms": 6.4,
+                        "stages": {"prepare": 2.6, "switch": 4.9, "redirect": 6.4},
+                    },
+                }
+            ]
+        }
+    )
 
     event_id: str
     outcome: Literal["registered", "refreshed", "handover", "detaching", "ignored"]
@@ -111,11 +154,20 @@ class EventAnswer(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem document."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{
-        "type": "urn:srv6dmm:problem:unknown-router", "title": "The router is not known",
-        "status": 422, "detail": "'ar9' is no access router of this domain; there are ar1, ar2",
-        "instance": "/v1/attach",
-    }]})
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:srv6dmm:problem:unknown-router",
+                    "title": "The router is not known",
+                    "status": 422,
+                    "detail": "'ar9' is no access router of this domain; there are ar1, ar2",
+                    "instance": "/v1/attach",
+                }
+            ]
+        },
+    )
 
     type: str
     title: str
@@ -128,7 +180,10 @@ class Problem(BaseModel):
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of the statuses an operation may refuse with."""
     return {
-        status: {"model": Problem, "content": {"application/problem+json": {}},
-                 "description": "Refused; nothing was changed."}
+        status: {
+            "model": Problem,
+            "content": {"application/problem+json": {}},
+            "description": "Refused; nothing was changed.",
+        }
         for status in statuses
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from srv6dmm.config import ControllerSettings
+from srv6dmm.config import ControllerSettings, HttpSettings
 from srv6dmm.controller.clock import SystemClock
 from srv6dmm.controller.service import Controller
 from srv6dmm.core.topology import parse_topology
@@ -89,15 +89,29 @@ def unix_socket(path: Path) -> socket.socket:
     return made
 
 
+def _announce(http: HttpSettings, listening: socket.socket, ready_file: Path | None) -> None:
+    scheme = "https" if http.tls_certificate else "http"
+    host, port = listening.getsockname()[:2]
+    line = f"listening {scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    print(line, flush=True)
+    if ready_file is not None:
+        ready_file.write_text(line + "\n")
+
+
 class _Server(uvicorn.Server):
     """Tells long-lived responses to end when the server does; leaves signals to `serve`."""
 
     stopping: asyncio.Event
+    up: asyncio.Event
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # uvicorn's own raises the signal again when it is done, which would skip our clean-up.
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.stopping.set()
@@ -124,35 +138,36 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
         if http.unix_socket is not None:
             sockets.append(unix_socket(http.unix_socket))
         app = create_app(controller, settings, tokens)
-        server = _Server(uvicorn.Config(
-            app,
-            loop="asyncio",
-            ws="websockets-sansio",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            log_level="warning",
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=75,
-            ws_max_size=64 * 1024 * 1024,
-            ws_ping_interval=None,
-            ssl_certfile=http.tls_certificate,
-            ssl_keyfile=http.tls_key,
-        ))
+        server = _Server(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                ws="websockets-sansio",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                log_level="warning",
+                timeout_graceful_shutdown=2,
+                timeout_keep_alive=75,
+                ws_max_size=64 * 1024 * 1024,
+                ws_ping_interval=None,
+                ssl_certfile=http.tls_certificate,
+                ssl_keyfile=http.tls_key,
+            )
+        )
         server.stopping = app.state.stopping
+        server.up = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
         await controller.start()
         running = asyncio.create_task(server.serve(sockets=sockets))
-        while not server.started and not running.done():
-            await asyncio.sleep(0.005)
-        scheme = "https" if http.tls_certificate else "http"
-        host, port = sockets[0].getsockname()[:2]
-        line = f"listening {scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        print(line, flush=True)
-        if ready_file is not None:
-            ready_file.write_text(line + "\n")
+        started = asyncio.create_task(server.up.wait())
+        await asyncio.wait((running, started), return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if running.done():
+            await running
+        _announce(http, sockets[0], ready_file)
         stopping = asyncio.create_task(app.state.stopping.wait())
         await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
         await controller.stop()

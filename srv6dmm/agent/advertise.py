@@ -40,16 +40,29 @@ def encode_advertisement(advertisement: Advertisement, router_mac: str) -> bytes
     """
     message = struct.pack(
         "!BBHBBHII",
-        ROUTER_ADVERTISEMENT, 0, 0,
-        CURRENT_HOP_LIMIT, 0, advertisement.router_lifetime_s, 0, 0,
+        ROUTER_ADVERTISEMENT,
+        0,
+        0,
+        CURRENT_HOP_LIMIT,
+        0,
+        advertisement.router_lifetime_s,
+        0,
+        0,
     )
-    message += struct.pack("!BB6s", _SOURCE_LINK_LAYER, 1, bytes.fromhex(router_mac.replace(":", "")))
+    message += struct.pack(
+        "!BB6s", _SOURCE_LINK_LAYER, 1, bytes.fromhex(router_mac.replace(":", ""))
+    )
     message += struct.pack("!BBHI", _MTU, 1, 0, advertisement.mtu)
     for advertised in advertisement.prefixes:
         message += struct.pack(
             "!BBBBIII16s",
-            _PREFIX_INFORMATION, 4, advertised.prefix.prefixlen, _AUTONOMOUS,
-            advertised.valid_s, advertised.preferred_s, 0,
+            _PREFIX_INFORMATION,
+            4,
+            advertised.prefix.prefixlen,
+            _AUTONOMOUS,
+            advertised.valid_s,
+            advertised.preferred_s,
+            0,
             advertised.prefix.network_address.packed,
         )
     return message
@@ -62,7 +75,7 @@ def is_solicitation(message: bytes, source: str, hop_limit: int) -> bool:
         and message[0] == ROUTER_SOLICITATION
         and message[1] == 0
         and hop_limit == HOP_LIMIT
-        and IPv6Address(source.split("%")[0]).is_link_local
+        and IPv6Address(source.split("%", maxsplit=1)[0]).is_link_local
     )
 
 
@@ -180,8 +193,11 @@ class Advertiser:
         except OSError:
             return
         hop_limit = next(
-            (struct.unpack("@i", data[:4])[0] for level, kind, data in ancillary
-             if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_HOPLIMIT),
+            (
+                struct.unpack("@i", data[:4])[0]
+                for level, kind, data in ancillary
+                if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_HOPLIMIT
+            ),
             0,
         )
         if not is_solicitation(message, address[0], hop_limit):

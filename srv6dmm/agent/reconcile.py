@@ -98,9 +98,7 @@ class Reconciler:
         self.repair()
         return self.failures()
 
-    def apply_delta(
-        self, put: Sequence[PlanEntry], gone: Sequence[str]
-    ) -> list[EntryFailure]:
+    def apply_delta(self, put: Sequence[PlanEntry], gone: Sequence[str]) -> list[EntryFailure]:
         """Take changed entries and keys that go; return everything that is refused now."""
         touched: set[Identity] = set()
         for key in gone:
@@ -219,6 +217,6 @@ class Reconciler:
                 self._failed.pop(item.identity, None)
 
     def _keys(self, identities: list[Identity]) -> tuple[str, ...]:
-        return tuple(sorted({
-            key for identity in identities for key in self._owners.get(identity, ())
-        }))
+        return tuple(
+            sorted({key for identity in identities for key in self._owners.get(identity, ())})
+        )

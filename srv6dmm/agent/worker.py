@@ -103,8 +103,12 @@ class Worker:
         """Read the kernel back, repair, and return what was found."""
         repair = self._reconciler.repair() if self._reconciler.in_sync else Repair((), (), ())
         if repair:
-            log.warning("drift.repaired", missing=repair.missing, different=repair.different,
-                        superfluous=repair.superfluous)
+            log.warning(
+                "drift.repaired",
+                missing=repair.missing,
+                different=repair.different,
+                superfluous=repair.superfluous,
+            )
         return Report(
             revision=self.revision or 0,
             missing=repair.missing,
@@ -129,9 +133,7 @@ class Worker:
         if isinstance(settings, RouterSettings):
             self._too_big.update(settings.loopback)
             planned = [e for e in entries.values() if isinstance(e, Advertisement)]
-            ready = [
-                e for e in planned if not failed & {f"mobile {p.prefix}" for p in e.prefixes}
-            ]
+            ready = [e for e in planned if not failed & {f"mobile {p.prefix}" for p in e.prefixes}]
             self._advertiser.update(settings, ready)
 
     def _plan_retry(self, failures: list[EntryFailure]) -> None:

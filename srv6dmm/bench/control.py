@@ -50,9 +50,9 @@ def decisions(topology: Topology, count: int) -> list[Case]:
     handovers = moved[count:]
     cases.append(timed("plan_handover_deltas", count, lambda i: planner.deltas(*handovers[i])))
     whole = max(1, min(20, 20_000 // count))
-    cases.append(timed(
-        f"plan_from_scratch_{count}_nodes", whole, lambda _: planner.plan(routers[0], state)
-    ))
+    cases.append(
+        timed(f"plan_from_scratch_{count}_nodes", whole, lambda _: planner.plan(routers[0], state))
+    )
     return cases
 
 

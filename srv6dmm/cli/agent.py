@@ -76,12 +76,16 @@ def _status(netns: Netns = None, json: Json = False) -> None:
     kernel.close()
     counts = Counter(type(item).__name__ for item in found.values())
     if json:
-        print_json({
-            "objects": dict(counts),
-            "identities": sorted(" ".join(map(str, identity)) for identity in found),
-            "sids": {sid: {"packets": p, "bytes": b, "errors": e}
-                     for sid, (p, b, e) in counters.items()},
-        })
+        print_json(
+            {
+                "objects": dict(counts),
+                "identities": sorted(" ".join(map(str, identity)) for identity in found),
+                "sids": {
+                    sid: {"packets": p, "bytes": b, "errors": e}
+                    for sid, (p, b, e) in counters.items()
+                },
+            }
+        )
         return
     for kind, count in sorted(counts.items()):
         console.print(f"{kind:20} {count:>8}")

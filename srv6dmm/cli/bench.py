@@ -16,9 +16,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _control(
-    topology: Annotated[
-        Path, typer.Option(help="Topology that plans are made for.")
-    ] = Path("deploy/topologies/campus.yaml"),
+    topology: Annotated[Path, typer.Option(help="Topology that plans are made for.")] = Path(
+        "deploy/topologies/campus.yaml"
+    ),
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the report here.")
     ] = None,

@@ -51,8 +51,10 @@ class Client:
                 method, path, **{k: v for k, v in options.items() if v is not None}
             )
         except httpx.HTTPError as error:
-            fail(f"controller at {self._where} cannot be reached: {error}; is it running, and "
-                 f"is {ENVIRONMENT} right?")
+            fail(
+                f"controller at {self._where} cannot be reached: {error}; is it running, and "
+                f"is {ENVIRONMENT} right?"
+            )
         self._check(response)
         return response.json()
 

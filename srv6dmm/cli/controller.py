@@ -26,9 +26,10 @@ def _controller(
     """Run the control service until SIGTERM."""
     import asyncio
 
+    from srv6dmm_api.server import serve
+
     from srv6dmm.cli import logs
     from srv6dmm.config import ControllerSettings, read_toml
-    from srv6dmm_api.server import serve
 
     settings = ControllerSettings(**read_toml(config))
     changes: dict[str, Any] = {}

@@ -76,15 +76,23 @@ def _picture(demo: Demo, progress: Progress) -> RenderableType:
     routers = Table(box=None, pad_edge=False, show_header=True)
     for router in demo.topology.access_routers():
         routers.add_column(router.name, width=14)
-    routers.add_row(*(
-        " ".join(node for node, at in sorted(progress.where.items()) if at == router.name) or "-"
-        for router in demo.topology.access_routers()
-    ))
-    lines = [Text(
-        "cn - br1 = core (" + " ".join(
-            node.name for node in demo.topology.routers() if node.role.value == "transit"
-        ) + ") = access routers", style="dim",
-    )]
+    routers.add_row(
+        *(
+            " ".join(node for node, at in sorted(progress.where.items()) if at == router.name)
+            or "-"
+            for router in demo.topology.access_routers()
+        )
+    )
+    lines = [
+        Text(
+            "cn - br1 = core ("
+            + " ".join(
+                node.name for node in demo.topology.routers() if node.role.value == "transit"
+            )
+            + ") = access routers",
+            style="dim",
+        )
+    ]
     moves = Table(box=None, pad_edge=False)
     for heading in ("node", "move", "radio", "segment list before", "after", "applied"):
         moves.add_column(heading, no_wrap=True)
@@ -92,8 +100,14 @@ def _picture(demo: Demo, progress: Progress) -> RenderableType:
         before = demo.planner.segments("br1", move.source)[0] if move.source else ""
         after = demo.planner.segments("br1", move.target)[0]
         took = move.answer["timings"]["event_to_applied_ms"] or 0.0
-        moves.add_row(move.mobile_node, f"{move.source}>{move.target}", move.radio,
-                      str(before), str(after), f"{took:.1f} ms")
+        moves.add_row(
+            move.mobile_node,
+            f"{move.source}>{move.target}",
+            move.radio,
+            str(before),
+            str(after),
+            f"{took:.1f} ms",
+        )
     bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
     return Group(Text(progress.stage, style="bold"), *lines, routers, moves, bar)
 

@@ -28,10 +28,16 @@ def _doctor(
     findings = probe(compile_bpf=bcc)
     missing = [finding for finding in findings if finding.status == "missing"]
     if json:
-        print_json({"kernel": platform.release(), "usable": not missing, "findings": [
-            {"name": f.name, "status": f.status, "detail": f.detail, "remedy": f.remedy}
-            for f in findings
-        ]})
+        print_json(
+            {
+                "kernel": platform.release(),
+                "usable": not missing,
+                "findings": [
+                    {"name": f.name, "status": f.status, "detail": f.detail, "remedy": f.remedy}
+                    for f in findings
+                ],
+            }
+        )
     else:
         colours = {"ok": "green", "limited": "yellow", "missing": "red"}
         console.print(f"kernel {platform.release()}")

@@ -70,9 +70,7 @@ def _event(node: str, router: str, event_id: str | None, interface: str) -> dict
     }
 
 
-def _submit(
-    verb: str, body: dict[str, Any], wait: str, controller: str | None, json: bool
-) -> None:
+def _submit(verb: str, body: dict[str, Any], wait: str, controller: str | None, json: bool) -> None:
     from srv6dmm.cli.client import Client
     from srv6dmm.cli.output import console, print_json
 
@@ -108,7 +106,8 @@ def _list(controller: Controller = None, json: Json = False) -> None:
             )
             console.print(
                 f"{node['mobile_node']:12} {session['serving']:10} epoch {session['epoch']:<5}"
-                f"{prefixes}", soft_wrap=True,
+                f"{prefixes}",
+                soft_wrap=True,
             )
 
 
@@ -136,5 +135,6 @@ def _show(mobile_node: Name, controller: Controller = None, json: Json = False) 
                     console.print(
                         f"    {entry['head_end']:8} {entry['mode']} "
                         f"[{' '.join(entry['segments'])}]  {' '.join(entry['path'])}",
-                        soft_wrap=True, markup=False,
+                        soft_wrap=True,
+                        markup=False,
                     )

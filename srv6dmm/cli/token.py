@@ -32,8 +32,9 @@ def _create(
     """Create a token, print it once, keep its hash."""
     import secrets
 
-    from srv6dmm.cli.output import USAGE, fail
     from srv6dmm_api.auth import MOBILITY_WRITE, ROUTER_STREAM, SCOPES, token_digest
+
+    from srv6dmm.cli.output import USAGE, fail
 
     chosen = scope or ([MOBILITY_WRITE, ROUTER_STREAM] if router else ["read"])
     if set(chosen) - SCOPES:

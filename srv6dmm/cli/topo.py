@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(topo, name="topo")
 
 
-def _check(file: Annotated[Path, typer.Argument(help="Topology file.")], json: Json = False) -> None:
+def _check(
+    file: Annotated[Path, typer.Argument(help="Topology file.")], json: Json = False
+) -> None:
     """Check a topology file; every fault with file, line and key."""
     from srv6dmm.cli.output import console, fail, print_json
     from srv6dmm.core.topology import TopologyErrors, parse_topology
@@ -27,10 +29,14 @@ def _check(file: Annotated[Path, typer.Argument(help="Topology file.")], json: J
         topology = parse_topology(file.read_text(), str(file))
     except TopologyErrors as errors:
         if json:
-            print_json({"errors": [
-                {"source": e.source, "line": e.line, "key": e.key, "message": e.message}
-                for e in errors.errors
-            ]})
+            print_json(
+                {
+                    "errors": [
+                        {"source": e.source, "line": e.line, "key": e.key, "message": e.message}
+                        for e in errors.errors
+                    ]
+                }
+            )
             raise typer.Exit(1) from None
         fail(str(errors))
     summary = {

@@ -221,11 +221,15 @@ class Hub:
                 drift = len(message.missing) + len(message.different) + len(message.superfluous)
                 channel.drift += drift
                 if drift:
-                    self.on_notice("drift", channel.router, {
-                        "missing": message.missing,
-                        "different": message.different,
-                        "superfluous": message.superfluous,
-                    })
+                    self.on_notice(
+                        "drift",
+                        channel.router,
+                        {
+                            "missing": message.missing,
+                            "different": message.different,
+                            "superfluous": message.superfluous,
+                        },
+                    )
                 for waiting in connection.reports:
                     if not waiting.done():
                         waiting.set_result(message)

@@ -53,7 +53,5 @@ class Measurements:
     degraded: int = 0
     repaired: Counter[str] = field(default_factory=Counter)
     """Drift objects repaired, by router."""
-    durations: defaultdict[str, Histogram] = field(
-        default_factory=lambda: defaultdict(Histogram)
-    )
+    durations: defaultdict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     """"decided", "durable", "applied" -> histogram since the event was received."""

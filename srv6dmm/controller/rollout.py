@@ -85,10 +85,12 @@ class Rollouts:
         stage = _Stage(
             session=session,
             needs={r: self._hub.target(r) for r in self._planner.waits_for(session)},
-            keys=frozenset((
-                advertise_key(*session.key),
-                *(mobile_key(binding.prefix) for binding in session.bindings),
-            )),
+            keys=frozenset(
+                (
+                    advertise_key(*session.key),
+                    *(mobile_key(binding.prefix) for binding in session.bindings),
+                )
+            ),
             ticket=ticket,
         )
         self._stages[session.key] = stage

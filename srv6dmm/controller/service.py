@@ -159,9 +159,7 @@ class Controller:
         """Return a router's whole plan at the durable revision. Raises KeyError."""
         return self.planner.plan(router, self._durable)
 
-    def connect(
-        self, hello: Hello, send: Send, close: Callable[[], None]
-    ) -> RouterConnection:
+    def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
         """Take a router's connection in. Raises Refusal."""
         return self._hub.connect(hello, send, close)
 
@@ -212,9 +210,7 @@ class Controller:
         while self._durable.revision < revision:
             following = self._durable.revision + 1
             mine = following == revision
-            self._publish(
-                self._unpublished.pop(following), following, ticket if mine else None
-            )
+            self._publish(self._unpublished.pop(following), following, ticket if mine else None)
         if ticket is not None and self._durable.revision > revision:
             self._rollouts_adopt(change, ticket)
         return revision
@@ -238,8 +234,13 @@ class Controller:
         self._timers.add(mobility.deadlines(change))
         for key in change.sessions_gone:
             self._rollouts.gone(key)
-            self._feed.add("released", self._clock.now_ms(), mobile_node=key[0],
-                           interface=key[1], revision=revision)
+            self._feed.add(
+                "released",
+                self._clock.now_ms(),
+                mobile_node=key[0],
+                interface=key[1],
+                revision=revision,
+            )
         for session in change.sessions:
             self._follow(before[session.key], session, ticket)
 
@@ -279,9 +280,7 @@ class Controller:
             session = self._state.sessions.get(acknowledged.key)
             if session is None or _stage(session) != _stage(acknowledged):
                 return
-            await self._try_commit(
-                mobility.advance(session, self._clock.now_ms(), self.parameters)
-            )
+            await self._try_commit(mobility.advance(session, self._clock.now_ms(), self.parameters))
 
     def _aborted(self, session: Session, refusal: Refusal) -> None:
         self._spawn(self._abort(session, refusal))
@@ -292,16 +291,28 @@ class Controller:
             if session is None or _stage(session) != _stage(failed):
                 return
             self.measurements.aborts += 1
-            self._feed.add("aborted", self._clock.now_ms(), mobile_node=failed.mobile_node,
-                           interface=failed.interface, epoch=failed.epoch, reason=str(refusal))
+            self._feed.add(
+                "aborted",
+                self._clock.now_ms(),
+                mobile_node=failed.mobile_node,
+                interface=failed.interface,
+                epoch=failed.epoch,
+                reason=str(refusal),
+            )
             await self._try_commit(
                 mobility.abort(self._state, session, self._clock.now_ms(), self.parameters)
             )
 
     def _degraded(self, session: Session, missing: list[str]) -> None:
         self.measurements.degraded += 1
-        self._feed.add("degraded", self._clock.now_ms(), mobile_node=session.mobile_node,
-                       interface=session.interface, epoch=session.epoch, routers=missing)
+        self._feed.add(
+            "degraded",
+            self._clock.now_ms(),
+            mobile_node=session.mobile_node,
+            interface=session.interface,
+            epoch=session.epoch,
+            routers=missing,
+        )
 
     def _timer_due(self, timer: Timer) -> None:
         self._spawn(self._expire(timer))
@@ -310,9 +321,7 @@ class Controller:
         kind, key = timer
         now = self._clock.now_ms()
         if kind == "lease":
-            await self._try_commit(
-                mobility.expire(self._state, timer, now, self.parameters), timer
-            )
+            await self._try_commit(mobility.expire(self._state, timer, now, self.parameters), timer)
             return
         session = self._state.sessions.get(key)  # type: ignore[call-overload]
         if session is None:
@@ -321,9 +330,7 @@ class Controller:
             if kind == "late" and self._rollouts.pending(session.key):
                 self._timers.add([(now + BEHIND_RETRY_MS, timer)])
                 return
-            await self._try_commit(
-                mobility.expire(self._state, timer, now, self.parameters), timer
-            )
+            await self._try_commit(mobility.expire(self._state, timer, now, self.parameters), timer)
 
     async def _try_commit(self, change: Change, timer: Timer | None = None) -> None:
         """Commit what nobody waits for; when the store refuses, try again in a second."""
@@ -367,9 +374,7 @@ class Controller:
     def _replayed(self, key: SessionKey, answer: Answer, timings: Timings) -> Submitted:
         ticket = self._rollouts.ticket(key)
         if ticket is not None and ticket.epoch == answer.epoch:
-            return Submitted(
-                answer, self._durable.revision, True, ticket.timings, ticket.applied
-            )
+            return Submitted(answer, self._durable.revision, True, ticket.timings, ticket.applied)
         return Submitted(answer, self._durable.revision, True, timings, _resolved(timings))
 
     def _count(self, answer: Answer, timings: Timings) -> None:
@@ -382,9 +387,15 @@ class Controller:
             return
         elapsed_ms = applied.result().applied_ms or 0.0
         self.measurements.durations["applied"].observe(elapsed_ms / 1e3)
-        self._feed.add("applied", self._clock.now_ms(), mobile_node=session.mobile_node,
-                       interface=session.interface, serving=session.serving,
-                       epoch=session.epoch, took_ms=elapsed_ms)
+        self._feed.add(
+            "applied",
+            self._clock.now_ms(),
+            mobile_node=session.mobile_node,
+            interface=session.interface,
+            serving=session.serving,
+            epoch=session.epoch,
+            took_ms=elapsed_ms,
+        )
 
     def _notice(self, kind: str, router: str, data: dict[str, object]) -> None:
         if kind == "drift":

@@ -216,9 +216,7 @@ def advance(session: Session, now_ms: int, parameters: MobilityParameters) -> Ch
     the change is empty, as it is for a STABLE session.
     """
     if session.rollout is RolloutPhase.PREPARE and session.via is not None:
-        return Change(
-            sessions=(replace(session, rollout=RolloutPhase.SWITCH, fallback=None),)
-        )
+        return Change(sessions=(replace(session, rollout=RolloutPhase.SWITCH, fallback=None),))
     if session.rollout in (RolloutPhase.PREPARE, RolloutPhase.SWITCH) and session.previous:
         redirecting = replace(
             session,
@@ -242,9 +240,7 @@ def advance(session: Session, now_ms: int, parameters: MobilityParameters) -> Ch
     return Change(sessions=(stable,))
 
 
-def abort(
-    state: State, session: Session, now_ms: int, parameters: MobilityParameters
-) -> Change:
+def abort(state: State, session: Session, now_ms: int, parameters: MobilityParameters) -> Change:
     """Return the way back from a PREPARE that failed; no head-end was told of it.
 
     The session is what it was before, in a new epoch; a first attach leaves no session. Prefixes
@@ -286,14 +282,13 @@ def deadlines(records: Change | State) -> list[tuple[int, Timer]]:
         due.append((session.expires_ms, ("session", session.key)))
         if session.redirect_until_ms is not None:
             due.append((session.redirect_until_ms, ("late", session.key)))
-    due += [(lease.until_ms, ("lease", lease.prefix)) for lease in leases
-            if lease.until_ms is not None]
+    due += [
+        (lease.until_ms, ("lease", lease.prefix)) for lease in leases if lease.until_ms is not None
+    ]
     return due
 
 
-def expire(
-    state: State, timer: Timer, now_ms: int, parameters: MobilityParameters
-) -> Change:
+def expire(state: State, timer: Timer, now_ms: int, parameters: MobilityParameters) -> Change:
     """Return what the end of a timer does; empty when a newer event made it meaningless."""
     kind, key = timer
     if kind == "lease":

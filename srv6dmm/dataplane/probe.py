@@ -75,26 +75,47 @@ def _sid_route(local: Seg6Local) -> Route:
 
 
 _ROUTES: tuple[tuple[str, str, Route, str], ...] = (
-    ("seg6_encap", "H.Encaps (seg6 mode encap)",
-     Route(_PREFIX, next_hops=(NextHop(_DEVICE),), encap=Seg6Encap(EncapMode.ENCAP, _SEGMENTS)),
-     "needs CONFIG_IPV6_SEG6_LWTUNNEL: nothing works without it"),
-    ("encap_red", "H.Encaps.Red (seg6 mode encap.red)",
-     Route(_PREFIX, next_hops=(NextHop(_DEVICE),),
-           encap=Seg6Encap(EncapMode.ENCAP_RED, _SEGMENTS)),
-     "Linux 6.0 or newer; encap is used instead, 24 bytes more for one segment"),
+    (
+        "seg6_encap",
+        "H.Encaps (seg6 mode encap)",
+        Route(_PREFIX, next_hops=(NextHop(_DEVICE),), encap=Seg6Encap(EncapMode.ENCAP, _SEGMENTS)),
+        "needs CONFIG_IPV6_SEG6_LWTUNNEL: nothing works without it",
+    ),
+    (
+        "encap_red",
+        "H.Encaps.Red (seg6 mode encap.red)",
+        Route(
+            _PREFIX, next_hops=(NextHop(_DEVICE),), encap=Seg6Encap(EncapMode.ENCAP_RED, _SEGMENTS)
+        ),
+        "Linux 6.0 or newer; encap is used instead, 24 bytes more for one segment",
+    ),
     ("end", "End", _sid_route(Seg6Local(Behavior.END)), "needs CONFIG_IPV6_SEG6_LWTUNNEL"),
     ("end_x", "End.X", _sid_route(Seg6Local(Behavior.END_X, next_hop=_HOP)), "Linux 4.14"),
-    ("end_dt6", "End.DT6 (table)", _sid_route(Seg6Local(Behavior.END_DT6, table=254)),
-     "Linux 4.14; an access router cannot deliver without it"),
-    ("end_dx4", "End.DX4",
-     _sid_route(Seg6Local(Behavior.END_DX4, next_hop4=IPv4Address("192.0.2.1"))),
-     "Linux 4.14; no IPv4 payload without it"),
+    (
+        "end_dt6",
+        "End.DT6 (table)",
+        _sid_route(Seg6Local(Behavior.END_DT6, table=254)),
+        "Linux 4.14; an access router cannot deliver without it",
+    ),
+    (
+        "end_dx4",
+        "End.DX4",
+        _sid_route(Seg6Local(Behavior.END_DX4, next_hop4=IPv4Address("192.0.2.1"))),
+        "Linux 4.14; no IPv4 payload without it",
+    ),
     ("end_dx6", "End.DX6", _sid_route(Seg6Local(Behavior.END_DX6, next_hop=_HOP)), "Linux 4.14"),
-    ("psp", "End with flavor PSP", _sid_route(Seg6Local(Behavior.END, flavors=(Flavor.PSP,))),
-     "Linux 6.3; plain End is used instead"),
-    ("next_csid", "End with flavor NEXT-C-SID",
-     _sid_route(Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,))),
-     "Linux 6.1 (older ones accept and ignore it); uncompressed SIDs are used instead"),
+    (
+        "psp",
+        "End with flavor PSP",
+        _sid_route(Seg6Local(Behavior.END, flavors=(Flavor.PSP,))),
+        "Linux 6.3; plain End is used instead",
+    ),
+    (
+        "next_csid",
+        "End with flavor NEXT-C-SID",
+        _sid_route(Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,))),
+        "Linux 6.1 (older ones accept and ignore it); uncompressed SIDs are used instead",
+    ),
 )
 
 
@@ -128,33 +149,49 @@ def probe(compile_bpf: bool = True) -> list[Finding]:
         try:
             for _, title, route, remedy in _ROUTES:
                 findings.append(_judge(title, _holds(kernel, route), remedy))
-            findings.append(_judge(
-                "SID counters", "" if _counts(kernel) else "not counted",
-                "Linux 5.13; SIDs work, but are not counted", "limited",
-            ))
+            findings.append(
+                _judge(
+                    "SID counters",
+                    "" if _counts(kernel) else "not counted",
+                    "Linux 5.13; SIDs work, but are not counted",
+                    "limited",
+                )
+            )
             findings.append(_tunnel_source(kernel))
             findings.append(_forwarding(kernel))
         finally:
             kernel.close()
-        findings.append(_judge(
-            "End.DT4 (vrftable)", _end_dt4(name),
-            "needs VRF (CONFIG_NET_VRF); End.DX4 is used instead", "limited",
-        ))
-        findings.append(_judge(
-            "tc clsact + bpf", clsact_bpf(name, _DEVICE),
-            "needs CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS; mode netlink only", "limited",
-        ))
-    findings.append(_judge(
-        "BPF ring buffer", ring_buffer(), "Linux 5.8; no detection by eBPF", "limited"
-    ))
+        findings.append(
+            _judge(
+                "End.DT4 (vrftable)",
+                _end_dt4(name),
+                "needs VRF (CONFIG_NET_VRF); End.DX4 is used instead",
+                "limited",
+            )
+        )
+        findings.append(
+            _judge(
+                "tc clsact + bpf",
+                clsact_bpf(name, _DEVICE),
+                "needs CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS; mode netlink only",
+                "limited",
+            )
+        )
+    findings.append(
+        _judge("BPF ring buffer", ring_buffer(), "Linux 5.8; no detection by eBPF", "limited")
+    )
     findings.append(_judge("bpffs", bpffs_mounts(), "mount -t bpf bpf /sys/fs/bpf", "limited"))
     findings += _headers()
     if compile_bpf:
-        findings.append(_judge(
-            "BCC compiles", bcc_compiles(),
-            "apt-get install python3-bpfcc and kernel headers, or run deploy/setup.sh; "
-            "mode netlink needs neither", "limited",
-        ))
+        findings.append(
+            _judge(
+                "BCC compiles",
+                bcc_compiles(),
+                "apt-get install python3-bpfcc and kernel headers, or run deploy/setup.sh; "
+                "mode netlink needs neither",
+                "limited",
+            )
+        )
     findings += _host()
     return findings
 
@@ -173,7 +210,8 @@ def _tunnel_source(kernel: LinuxKernel) -> Finding:
     held = kernel.read([source.identity]).get(source.identity)
     fault = "" if held == source and not failures else str(failures or held)
     return _judge(
-        "tunnel source", fault,
+        "tunnel source",
+        fault,
         "without `ip sr tunsrc` the kernel selects a source for every packet, at twice the cost",
     )
 
@@ -197,7 +235,9 @@ def _end_dt4(name: str) -> str:
             return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "refused"
     shown = subprocess.run(
         ["ip", "-n", name, "-6", "route", "show", str(_SID)],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return "" if "vrftable 100" in shown.stdout else "the kernel took it but does not show it"
 
@@ -206,33 +246,56 @@ def _headers() -> list[Finding]:
     build = Path("/lib/modules") / os.uname().release / "build"
     if build.exists():
         return [Finding("kernel headers", "ok", str(build))]
-    return [Finding(
-        "kernel headers", "limited", f"{build} is not there",
-        "apt-get install linux-headers-$(uname -r), or run deploy/setup.sh",
-    )]
+    return [
+        Finding(
+            "kernel headers",
+            "limited",
+            f"{build} is not there",
+            "apt-get install linux-headers-$(uname -r), or run deploy/setup.sh",
+        )
+    ]
 
 
 def _host() -> list[Finding]:
     found: list[Finding] = []
     lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
-    found.append(Finding("tools", "ok", ", ".join(TOOLS)) if not lacking else Finding(
-        "tools", "limited", f"not found: {', '.join(lacking)}", "run deploy/setup.sh"
-    ))
-    named = any(
-        "srv6dmm" in path.read_text(errors="replace")
-        for path in Path("/etc/iproute2/rt_protos.d").glob("*.conf")
-    ) if Path("/etc/iproute2/rt_protos.d").is_dir() else False
-    found.append(Finding("route protocol name", "ok", "201 is srv6dmm") if named else Finding(
-        "route protocol name", "limited", "`ip route` will show 201",
-        "copy deploy/config/rt_protos.conf to /etc/iproute2/rt_protos.d/srv6dmm.conf",
-    ))
+    found.append(
+        Finding("tools", "ok", ", ".join(TOOLS))
+        if not lacking
+        else Finding("tools", "limited", f"not found: {', '.join(lacking)}", "run deploy/setup.sh")
+    )
+    named = (
+        any(
+            "srv6dmm" in path.read_text(errors="replace")
+            for path in Path("/etc/iproute2/rt_protos.d").glob("*.conf")
+        )
+        if Path("/etc/iproute2/rt_protos.d").is_dir()
+        else False
+    )
+    found.append(
+        Finding("route protocol name", "ok", "201 is srv6dmm")
+        if named
+        else Finding(
+            "route protocol name",
+            "limited",
+            "`ip route` will show 201",
+            "copy deploy/config/rt_protos.conf to /etc/iproute2/rt_protos.d/srv6dmm.conf",
+        )
+    )
     conf = Path("/proc/sys/net/ipv6/conf")
     wrong = [
-        path.name for path in sorted(conf.iterdir())
+        path.name
+        for path in sorted(conf.iterdir())
         if (path / "seg6_enabled").exists() and (path / "seg6_enabled").read_text().strip() != "0"
     ]
-    found.append(Finding("seg6_enabled", "ok", "0 on every interface") if not wrong else Finding(
-        "seg6_enabled", "limited", f"not 0 on {', '.join(wrong)}: every local address is a SID",
-        "set net.ipv6.conf.<interface>.seg6_enabled=0; SIDs work without it",
-    ))
+    found.append(
+        Finding("seg6_enabled", "ok", "0 on every interface")
+        if not wrong
+        else Finding(
+            "seg6_enabled",
+            "limited",
+            f"not 0 on {', '.join(wrong)}: every local address is a SID",
+            "set net.ipv6.conf.<interface>.seg6_enabled=0; SIDs work without it",
+        )
+    )
     return found

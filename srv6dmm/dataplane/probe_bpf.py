@@ -36,9 +36,12 @@ def _load_pass() -> int:
     code = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
-    return _bpf(_PROG_LOAD, struct.pack(
-        "<IIQQ", _SCHED_CLS, 2, ctypes.addressof(instructions), ctypes.addressof(licence)
-    ))
+    return _bpf(
+        _PROG_LOAD,
+        struct.pack(
+            "<IIQQ", _SCHED_CLS, 2, ctypes.addressof(instructions), ctypes.addressof(licence)
+        ),
+    )
 
 
 def clsact_bpf(network_namespace: str, device: str) -> str:
@@ -113,7 +116,10 @@ def bcc_compiles() -> str:
     """Compile and load a program by BCC, in a process of its own: LLVM's memory goes with it."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _COMPILE], capture_output=True, text=True, check=False,
+            [sys.executable, "-c", _COMPILE],
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=60,
         )
     except subprocess.TimeoutExpired:

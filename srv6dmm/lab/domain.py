@@ -20,6 +20,9 @@ CONTROLLER = "controller"
 READY_S = 40.0
 _LOOK_S = 0.02
 _MAIN = (sys.executable, "-m", "srv6dmm.cli.main")
+_FIRST, _SECOND = ("nice", "-n", "-10"), ("nice", "-n", "-5")
+"""Daemons go before the lab's traffic, as on a router; the controller is never preempted by the
+agent it has just woken while it has others to tell."""
 
 
 def agent_name(router: str) -> str:
@@ -76,7 +79,7 @@ class LabDomain:
             topology.write_text(self.lab.text)
         self.processes.start(
             CONTROLLER,
-            [*_MAIN, "controller"],
+            [*_FIRST, *_MAIN, "controller"],
             {
                 "SRV6DMM_TOPOLOGY": str(topology),
                 "SRV6DMM_HTTP__HOST": "127.0.0.1",
@@ -91,7 +94,7 @@ class LabDomain:
         self.processes.start(
             agent_name(router),
             [
-                *(*_MAIN, "agent"),
+                *(*_SECOND, *_MAIN, "agent"),
                 *("--router", router),
                 *("--controller", f"ws+unix://{self.lab.directory.socket}"),
                 *("--netns", self.lab.namespace(router)),

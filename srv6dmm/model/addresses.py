@@ -16,6 +16,7 @@ __all__ = [
     "parse_mac",
 ]
 
+
 @lru_cache(maxsize=1 << 16)
 def as_text(value: IPv4Address | IPv4Network | IPv6Address | IPv6Network) -> str:
     """Return str(value), remembered: formatting an IPv6 prefix anew costs more than a look-up."""

@@ -167,8 +167,14 @@ class Advertisement:
 
 
 PlanEntry = (
-    RouterSettings | UnderlayRoute | UnreachableRoute | LocalSid
-    | Delivery | SteeringEntry | DropEntry | Advertisement
+    RouterSettings
+    | UnderlayRoute
+    | UnreachableRoute
+    | LocalSid
+    | Delivery
+    | SteeringEntry
+    | DropEntry
+    | Advertisement
 )
 
 

@@ -133,8 +133,16 @@ class Change:
     events_gone: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.sessions, self.sessions_gone, self.leases, self.leases_gone,
-                    self.events, self.events_gone))
+        return any(
+            (
+                self.sessions,
+                self.sessions_gone,
+                self.leases,
+                self.leases_gone,
+                self.events,
+                self.events_gone,
+            )
+        )
 
 
 @dataclass(slots=True)

@@ -9,6 +9,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from srv6dmm.model.sid import EncapMode, Locator
 
 
+ROUTER_LINK_LOCAL = IPv6Address("fe80::1")
+
+
 class Role(StrEnum):
     """What a node is. The first three are routers; hosts exist in a lab only."""
 
@@ -106,7 +109,7 @@ class Domain:
     encap_mode: EncapMode = EncapMode.ENCAP_RED
     max_segments: int = 1
     """Longest segment list the domain may use: fixes the MTU that mobile nodes are told."""
-    router_link_local: IPv6Address = IPv6Address("fe80::1")
+    router_link_local: IPv6Address = ROUTER_LINK_LOCAL
     """The first-hop router's link-local address on every access interface (RFC 5213 6.8)."""
     router_mac: str = "02:00:5e:00:64:01"
     """... and its link-layer address there."""
@@ -136,7 +139,8 @@ class Topology:
     def core_links(self) -> list[Link]:
         """Return the links between routers."""
         return [
-            link for link in self.links
+            link
+            for link in self.links
             if self.nodes[link.a.node].is_router and self.nodes[link.b.node].is_router
         ]
 

@@ -218,9 +218,7 @@ class SqliteStore:
                 _put(self._database, commit.change)
                 revision += 1
                 results.append((commit, revision))
-            self._database.execute(
-                "UPDATE meta SET value = ? WHERE key = 'revision'", (revision,)
-            )
+            self._database.execute("UPDATE meta SET value = ? WHERE key = 'revision'", (revision,))
             self._database.execute("COMMIT")
             self.transactions += 1
             self._fault = None

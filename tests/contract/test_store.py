@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv6Network
 from pathlib import Path
 
@@ -35,10 +35,10 @@ def lease(number: int) -> Change:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "s.db")
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
 
 
 async def test_a_new_store_is_empty(store: Store) -> None:
@@ -51,9 +51,7 @@ async def test_commits_number_revisions_and_load_gives_them_back(store: Store) -
     for number in range(5):
         revision = await store.commit(lease(number), state.revision)
         state.apply(lease(number), revision)
-    revision = await store.commit(
-        Change(leases_gone=(next(iter(state.leases)),)), state.revision
-    )
+    revision = await store.commit(Change(leases_gone=(next(iter(state.leases)),)), state.revision)
     state.apply(Change(leases_gone=(next(iter(state.leases)),)), revision)
     assert store.load() == state
     assert revision == 6
@@ -79,8 +77,11 @@ async def test_whole_lives_of_nodes_come_back_equal(store: Store) -> None:
     chance = random.Random(7)
     for number in range(60):
         event = AttachEvent(
-            f"e{number}", f"mn{chance.randrange(4)}", f"ar{chance.randrange(1, 4)}",
-            "02:00:00:00:00:01", timestamp_ms=1000 + number,
+            f"e{number}",
+            f"mn{chance.randrange(4)}",
+            f"ar{chance.randrange(1, 4)}",
+            "02:00:00:00:00:01",
+            timestamp_ms=1000 + number,
         )
         decision = mobility.decide(state, event, 1000 + number, topology, parameters)
         state.apply(decision.change, await store.commit(decision.change, state.revision))
@@ -171,9 +172,7 @@ async def test_an_older_schema_is_migrated(tmp_path: Path) -> None:
     store = SqliteStore(path)
     topology, parameters = small_domain(), MobilityParameters()
     event = AttachEvent("e1", "mn1", "ar1", "02:00:00:00:00:01")
-    await store.commit(
-        mobility.decide(State(), event, 5000, topology, parameters).change, 0
-    )
+    await store.commit(mobility.decide(State(), event, 5000, topology, parameters).change, 0)
     wanted = store.load()
     store.close()
     with sqlite3.connect(path) as database:

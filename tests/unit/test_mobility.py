@@ -37,9 +37,7 @@ class Timeline:
         self.count = 0
 
     def feed(self, event: Event) -> mobility.Decision:
-        decision = mobility.decide(
-            self.state, event, self.now, self.topology, self.parameters
-        )
+        decision = mobility.decide(self.state, event, self.now, self.topology, self.parameters)
         if decision.change:
             self.state.apply(decision.change, self.state.revision + 1)
         return decision
@@ -229,8 +227,14 @@ def test_first_event_from_the_far_past_or_future_is_refused() -> None:
 @pytest.mark.parametrize(
     ("last", "sequence", "newer"),
     [
-        (15, 0, False), (15, 15, False), (15, 16, True), (15, 32782, True),
-        (15, 32783, False), (15, 65535, False), (65535, 0, True), (65535, 32766, True),
+        (15, 0, False),
+        (15, 15, False),
+        (15, 16, True),
+        (15, 32782, True),
+        (15, 32783, False),
+        (15, 65535, False),
+        (65535, 0, True),
+        (65535, 32766, True),
         (65535, 32767, False),
     ],
 )

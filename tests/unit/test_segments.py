@@ -87,6 +87,21 @@ def test_equal_cost_paths_need_a_segment_only_under_ecmp() -> None:
     assert segment_list(paths, sids, "acd", final) == (sids["c"].end, final)
 
 
+def test_of_parallel_links_the_cheapest_is_crossed_then_the_first() -> None:
+    """Two detour links from a to b, neither on the shortest path over c."""
+    nodes = {
+        name: Node(name, Role.TRANSIT, n, locator=Locator(IPv6Network(f"fc00:0:{n}::/48")))
+        for n, name in enumerate("abc", start=1)
+    }
+    metrics = {"w": 60, "y": 50, "z": 50}
+    links = [Link(LinkEnd("a", x), LinkEnd("b", x), metric) for x, metric in metrics.items()]
+    links += [Link(LinkEnd(x, "c"), LinkEnd("c", x)) for x in "ab"]
+    bundle = Topology(Domain("bundle", IPv6Network("fc00::/32")), nodes, tuple(links))
+    sids = sid_table(bundle)
+    found = segment_list(ShortestPaths(bundle), sids, "ab", sids["b"].end_dt6)
+    assert found == (sids["a"].adjacencies["y"], sids["b"].end_dt6)
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
