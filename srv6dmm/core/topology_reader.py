@@ -19,13 +19,13 @@ MIN_MTU, MAX_MTU = 1280, 65535
 DEFAULT_MTU = 1500
 ACCESS_INTERFACE = "acc0"
 
-_TOP = ("name", "domain", "topology")
-_DOMAIN = ("sid-block", "encap-mode", "max-segments", "mtu", "router-link-local", "router-mac")
-_LINK = ("endpoints", "metric", "delay", "mtu")
-_SIDS = ("end", "end-dt6", "end-dx4")
+TOP_KEYS = ("name", "domain", "topology")
+DOMAIN_KEYS = ("sid-block", "encap-mode", "max-segments", "mtu", "router-link-local", "router-mac")
+LINK_KEYS = ("endpoints", "metric", "delay", "mtu")
+SID_KEYS = ("end", "end-dt6", "end-dx4")
 _ANY = ("kind", "role")
 _SID_ROUTER = ("index", "locator", "next-hop4", "sids")
-_KEYS = {
+NODE_KEYS = {
     Role.ACCESS: (*_ANY, *_SID_ROUTER, "pool", "announces", "access-interface"),
     Role.BORDER: (*_ANY, *_SID_ROUTER, "announces"),
     Role.TRANSIT: (*_ANY, *_SID_ROUTER),
@@ -39,7 +39,7 @@ _WHY = {
     "mac": "only mobile nodes have one; that of all routers is domain.router-mac",
     "access-interface": "only access routers face mobile nodes",
 }
-_ALL_NODE_KEYS = tuple(dict.fromkeys(key for keys in _KEYS.values() for key in keys))
+_ALL_NODE_KEYS = tuple(dict.fromkeys(key for keys in NODE_KEYS.values() for key in keys))
 
 
 class Reader:
@@ -59,7 +59,7 @@ class Reader:
     def topology(self, root: Item) -> Topology | None:
         """Return what could be read; None when not even the frame could."""
         fields = self.fields
-        top = fields.members(root, _TOP)
+        top = fields.members(root, TOP_KEYS)
         name = fields.text(top.get("name"))
         if name is None and "name" in top:
             pass  # its fault is noted
@@ -68,7 +68,7 @@ class Reader:
                 top.get("name", root),
                 "a name is needed: a letter, then letters, digits and -, lower case, at most 15",
             )
-        settings = fields.members(top.get("domain"), _DOMAIN)
+        settings = fields.members(top.get("domain"), DOMAIN_KEYS)
         mtu = fields.integer(settings.get("mtu"), DEFAULT_MTU, MIN_MTU, MAX_MTU)
         domain = self._domain(top.get("domain", root), name or "", settings)
         body = fields.members(top.get("topology"), ("nodes", "links"))
@@ -143,7 +143,7 @@ class Reader:
         if role is None:
             return None
         for key, item in members.items():
-            if key not in _KEYS[role]:
+            if key not in NODE_KEYS[role]:
                 why = _WHY.get(key, "only routers have one")
                 fields.fault(item, f"means nothing at a node of role {role}: {why}")
         node = Node(name=name, role=role, index=0)
@@ -167,7 +167,7 @@ class Reader:
         if node.role is Role.ACCESS:
             access = fields.interface(members.get("access-interface")) or ACCESS_INTERFACE
         locator = fields.prefix(members.get("locator"))
-        sids = fields.members(members.get("sids"), _SIDS)
+        sids = fields.members(members.get("sids"), SID_KEYS)
         explicit = [(key, fields.address(item)) for key, item in sids.items()]
         return replace(
             node,
@@ -192,7 +192,7 @@ class Reader:
             if not isinstance(entry.value, dict):
                 fields.fault(entry, "must be a link: endpoints, and metric, delay, mtu")
                 continue
-            members = fields.members(entry, _LINK)
+            members = fields.members(entry, LINK_KEYS)
             metric = fields.integer(members.get("metric"), 10, 1, MAX_METRIC)
             delay_us = fields.delay_us(members.get("delay"))
             link_mtu = fields.integer(members.get("mtu"), mtu, MIN_MTU, MAX_MTU)

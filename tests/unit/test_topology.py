@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from srv6dmm.core.topology import (
     host_prefixes,
     parse_topology,
 )
+from srv6dmm.core.topology_reader import DOMAIN_KEYS, LINK_KEYS, NODE_KEYS, SID_KEYS, TOP_KEYS
 from srv6dmm.model.sid import EncapMode
 from srv6dmm.model.topology import Role, Topology
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "topologies"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "topology.md"
 
 GOOD = """\
 name: lab
@@ -195,3 +198,14 @@ def test_minimal_is_minimal() -> None:
     topology = load("minimal.yaml")
     assert len(topology.nodes) == 6
     assert len(topology.access_routers()) == 2
+
+
+def test_the_documentation_has_a_valid_example_and_every_key() -> None:
+    page = DOCUMENTATION.read_text()
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    assert parse_topology(example[1], "example").domain.name == "example"
+    keys = {key for known in (TOP_KEYS, DOMAIN_KEYS, LINK_KEYS, SID_KEYS) for key in known}
+    for known in NODE_KEYS.values():
+        keys |= set(known)
+    assert [key for key in sorted(keys) if f"`{key}" not in page] == []
