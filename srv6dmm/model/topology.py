@@ -8,7 +8,6 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from srv6dmm.model.sid import EncapMode, Locator
 
-
 ROUTER_LINK_LOCAL = IPv6Address("fe80::1")
 
 
