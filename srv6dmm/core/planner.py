@@ -90,7 +90,8 @@ class Planner:
             case RolloutPhase.PREPARE:
                 return frozenset({session.serving})
             case RolloutPhase.SWITCH:
-                return frozenset(self._head_ends)
+                # Routers of the old path are told nothing in this phase.
+                return frozenset(self._head_ends) - {session.via, *session.previous}
             case RolloutPhase.REDIRECT:
                 return frozenset({session.serving, *session.previous})
             case RolloutPhase.STABLE:

@@ -152,7 +152,7 @@ class Topology:
 
         Bounded by the MTU of the links to hosts as well: it is what RAs advertise.
         """
-        core = self.core_links()
+        core = set(self.core_links())
         smallest = min((link.mtu for link in core), default=1500)
         edge = min((link.mtu for link in self.links if link not in core), default=1500)
         return min(smallest - self.overhead(), edge)

@@ -31,7 +31,11 @@ def hold(domain: Running, stage: str) -> tuple[str, str, str]:
     domain.domain.interrupt(frozen)
     domain.scenario.radio.listen("mn1", {old, new})
     domain.scenario.attach("mn1", new, wait="durable")
-    wait_for(f"roll-out in {stage}", lambda: domain.session("mn1")["rollout"] == stage, 2)
+    try:
+        wait_for(f"roll-out in {stage}", lambda: domain.session("mn1")["rollout"] == stage, 2)
+    except AssertionError:
+        domain.domain.resume(frozen)
+        raise
     return old, new, frozen
 
 

@@ -83,6 +83,8 @@ def test_too_big_for_the_way_up_is_told_to_the_mobile_node(domain: Running) -> N
     assert f"mtu: {INNER_MTU}" in said or f"mtu={INNER_MTU}" in said, said
     # A node that does not heed the RA's MTU learns it from its router instead.
     domain.run("mn1", "sh", "-c", "echo 1500 > /proc/sys/net/ipv6/conf/radio0/mtu")
+    route = ["ip", "-6", "route", "add", f"{target}/128", "via", "fe80::1", "dev", "radio0"]
+    assert domain.run("mn1", *route).returncode == 0
     said = ping(domain, "mn1", source, target, 1500)
     assert f"mtu={INNER_MTU}" in said or f"mtu: {INNER_MTU}" in said, said
     assert "From 2001:db8:" in said or "From fc00:" in said, f"nobody told it: {said}"
