@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from srv6dmm.core.mobility import preferred_binding
 from srv6dmm.core.paths import ShortestPaths
-from srv6dmm.core.sids import core_interfaces, sid_table
-from srv6dmm.core.topology import fixed_hosts
+from srv6dmm.core.sids import core_interfaces_by_router, sid_table
+from srv6dmm.core.topology import fixed_hosts_by_router
 from srv6dmm.model.addresses import link_local_from_mac
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import (
@@ -48,6 +48,9 @@ class Planner:
         self.paths = ShortestPaths(topology)
         self.sids: dict[str, RouterSids] = sid_table(topology)
         self._head_ends = tuple(node.name for node in topology.head_ends())
+        self._hosts = fixed_hosts_by_router(topology)
+        self._core_interfaces = core_interfaces_by_router(topology)
+        self._core_links = topology.core_links()
         self._static = {
             node.name: {entry.key: entry for entry in self._static_entries(node)}
             for node in topology.routers()
@@ -212,7 +215,7 @@ class Planner:
                 continue
             interface, neighbour = self.paths.next_hop(node.name, other.name)
             via = self.topology.nodes[neighbour].link_local
-            behind = [host.prefix for host in fixed_hosts(self.topology, other.name)]
+            behind = [host.prefix for host in self._hosts.get(other.name, ())]
             locator = [other.locator.prefix] if other.locator else []
             for prefix in (*locator, *other.pools, *other.announces, *behind):
                 yield UnderlayRoute(prefix, ((interface, via),))
@@ -223,10 +226,10 @@ class Planner:
         return RouterSettings(
             loopback=node.loopback,
             link_local=node.link_local,
-            core_interfaces=tuple(core_interfaces(self.topology, node.name)),
+            core_interfaces=tuple(self._core_interfaces[node.name]),
             host_interfaces=tuple(
                 (host.interface, host.router_address, host.prefix.prefixlen)
-                for host in fixed_hosts(self.topology, node.name)
+                for host in self._hosts.get(node.name, ())
             ),
             access_interface=access,
             access_link_local=domain.router_link_local if access else None,
@@ -241,7 +244,7 @@ class Planner:
         yield LocalSid(sids.end_dt6, Behavior.END_DT6, table=MAIN_TABLE)
         if sids.end_dx4 is not None:
             yield LocalSid(sids.end_dx4, Behavior.END_DX4, next_hop4=node.next_hop4)
-        for link in self.topology.core_links():
+        for link in self._core_links:
             for here, there in (link.ends(), link.ends()[::-1]):
                 if here.node == node.name:
                     yield LocalSid(
