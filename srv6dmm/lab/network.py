@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import IPv6Interface
 from pathlib import Path
 
@@ -208,25 +207,28 @@ def take_down(
     on record are ended, each by its pid and start time.
     """
     directory = Directory(name, run, state)
-    mine: set[str] = set()
-    with suppress(FileNotFoundError):
-        if directory.file.stat():
-            record = directory.load()
-            mine.update(record.namespaces.values())
-            for process in record.processes.values():
-                report(f"process {process.name}")
-            processes.end(list(record.processes.values()))
-    if not mine:
+    record = _on_record(directory)
+    if record is not None:
+        mine = set(record.namespaces.values())
+        for process in record.processes.values():
+            report(f"process {process.name}")
+        processes.end(list(record.processes.values()))
+    else:
         # Without a record, what bears the name is ours unless another lab has it on record.
-        others = {
-            made
-            for other in lab_names(run)
-            if other != name
-            for made in Directory(other, run, state).load().namespaces.values()
-        }
-        mine = set(namespace.names(f"{PREFIX}{name}-")) - others
+        mine = set(namespace.names(f"{PREFIX}{name}-"))
+        for other in lab_names(run):
+            if other != name and (known := _on_record(Directory(other, run, state))) is not None:
+                mine -= set(known.namespaces.values())
     for made in sorted(mine):
         if namespace.exists(made):
             report(f"namespace {made}")
             namespace.remove(made)
     directory.remove()
+
+
+def _on_record(directory: Directory) -> LabRecord | None:
+    """Return a lab's record; None where there is none that can be read."""
+    try:
+        return directory.load()
+    except LabError:
+        return None

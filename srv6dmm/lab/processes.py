@@ -190,12 +190,6 @@ class Processes:
         self._forget(process)
         return process
 
-    def restart(
-        self, name: str, process: ProcessRecord, environment: Mapping[str, str] | None = None
-    ) -> ProcessRecord:
-        """Start a process again with the command it had."""
-        return self.start(name, process.command, environment)
-
     def stop(self, *names: str, term_s: float = TERM_S) -> list[str]:
         """End processes in good order; return the names of those that needed SIGKILL."""
         known = self._directory.load().processes

@@ -205,7 +205,10 @@ class Scenario:
         try:
             answer = self._client.post(path, json=body, params={"wait": wait})
         except httpx.TransportError as error:
-            raise LabError(f"controller: no answer to POST {path}: {error}") from error
+            raise LabError(
+                f"controller: no answer to POST {path}: {error}; "
+                "`srv6dmm lab status` tells whether it runs"
+            ) from error
         if not answer.is_success:
             raise LabError(f"controller: POST {path}: {answer.status_code} {answer.text}")
         found: dict[str, Any] = answer.json()
