@@ -130,8 +130,9 @@ class Directory:
 
     def remove(self) -> None:
         """Remove every file of the lab; the record goes last."""
-        for suffix in ("", "-wal", "-shm"):
-            self.store.with_name(self.store.name + suffix).unlink(missing_ok=True)
+        # The store keeps files beside its own: write-ahead log, shared memory, lock.
+        for file in self.store.parent.glob(f"{self.store.name}*"):
+            file.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
         self.file.unlink(missing_ok=True)
 

@@ -134,7 +134,8 @@ def test_down_leaves_nothing_and_can_be_repeated(places: dict[str, Path]) -> Non
         processes.start(f"p{number}", ["ip", "netns", "exec", lab.namespace("mn1"), "sleep", "60"])
         for number in range(3)
     ]
-    lab.directory.store.write_bytes(b"x")
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        lab.directory.store.with_name(lab.directory.store.name + suffix).write_bytes(b"x")
     assert traces(NAME, **places) != before
     lab.down()
     assert traces(NAME, **places) == before
