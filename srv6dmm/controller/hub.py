@@ -84,6 +84,7 @@ class RouterConnection:
         self._close = close
         self._outgoing: asyncio.Queue[FromController] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write(), name=f"to-{channel.router}")
+        self._writer.add_done_callback(self._stopped)
         self.reports: list[asyncio.Future[Report]] = []
 
     def post(self, message: FromController) -> None:
@@ -91,11 +92,15 @@ class RouterConnection:
         self._outgoing.put_nowait(message)
 
     async def _write(self) -> None:
-        try:
-            while True:
-                await self._send(await self._outgoing.get())
-        except (ConnectionError, RuntimeError) as error:
-            log.info("router.unreachable", router=self._channel.router, error=str(error))
+        while True:
+            await self._send(await self._outgoing.get())
+
+    def _stopped(self, writer: asyncio.Task[None]) -> None:
+        """Close the transport when nothing can be sent on it any more."""
+        if not writer.cancelled():
+            log.info(
+                "router.unreachable", router=self._channel.router, error=repr(writer.exception())
+            )
             self.drop()
 
     async def receive(self, message: FromAgent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from srv6dmm.controller.clock import Clock
 from srv6dmm.core.mobility import Timer
@@ -46,7 +47,7 @@ class Timers:
             if self._heap:
                 wait = min(wait, max(0.0, (self._heap[0][0] - self._clock.now_ms()) / 1e3))
             self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), wait)
-            except TimeoutError:
-                continue
+            # Not wait_for: in Python 3.11 it can swallow the cancellation that ends us.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()

@@ -1,0 +1,164 @@
+"""Simulated parts for tests of the controller: a clock that is set, agents that obey."""
+
+from __future__ import annotations
+
+import asyncio
+
+from srv6dmm.config import RolloutSettings
+from srv6dmm.controller.hub import RouterConnection
+from srv6dmm.controller.service import Controller
+from srv6dmm.model.errors import StoreUnavailable
+from srv6dmm.model.parameters import MobilityParameters
+from srv6dmm.model.plan import PlanEntry
+from srv6dmm.model.state import Change
+from srv6dmm.model.topology import Topology
+from srv6dmm.model.wire import (
+    PROTOCOL,
+    Ack,
+    DeltaPlan,
+    EntryFailure,
+    Failed,
+    FromController,
+    FullPlan,
+    Hello,
+    Report,
+    Resync,
+)
+from srv6dmm.store.interface import Store
+from srv6dmm.store.memory import MemoryStore
+from tests.domains import small_domain
+
+NOW_MS = 1_700_000_000_000
+
+
+class FakeClock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.ms = NOW_MS
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.ms / 1e3
+
+
+class FailingStore(MemoryStore):
+    """A memory store whose disk can be full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = False
+
+    async def commit(self, change: Change, base: int) -> int:
+        await asyncio.sleep(0)
+        if self.full:
+            raise StoreUnavailable("disk full")
+        return await super().commit(change, base)
+
+    def health(self) -> str | None:
+        return "disk full" if self.full else None
+
+
+class SimulatedAgent:
+    """An agent without a kernel: keeps entries, acknowledges, or does as it is told."""
+
+    def __init__(self, controller: Controller, router: str) -> None:
+        self.controller = controller
+        self.router = router
+        self.entries: dict[str, PlanEntry] = {}
+        self.revision: int | None = None
+        self.refuse: set[str] = set()
+        """Keys that its kernel refuses."""
+        self.mute = False
+        """Applies, but says nothing."""
+        self.history: list[FromController] = []
+        self.connection: RouterConnection | None = None
+
+    def connect(self) -> None:
+        hello = Hello(self.router, f"boot-{self.router}", "test", PROTOCOL, self.revision, {})
+        self.connection = self.controller.connect(hello, self.receive, self.disconnect)
+
+    def disconnect(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.closed()
+
+    async def receive(self, message: FromController) -> None:
+        self.history.append(message)
+        if isinstance(message, FullPlan):
+            self.entries = {entry.key: entry for entry in message.entries}
+            self.revision = message.revision
+            await self.answer()
+        elif isinstance(message, DeltaPlan):
+            assert message.base == self.revision, "a delta on something this agent has not"
+            for key in message.gone:
+                self.entries.pop(key, None)  # merged deltas may name what came and went between
+            self.entries.update((entry.key, entry) for entry in message.put)
+            self.revision = message.revision
+            await self.answer()
+        elif isinstance(message, Resync) and self.connection is not None:
+            report = Report(self.revision or 0, (), (), (), {})
+            await self.connection.receive(report)
+
+    async def answer(self) -> None:
+        """Say what became of the plan held now."""
+        if self.mute or self.connection is None or self.revision is None:
+            return
+        refused = sorted(self.refuse & self.entries.keys())
+        if refused:
+            failures = tuple(EntryFailure(key, 95, "not supported") for key in refused)
+            await self.connection.receive(Failed(self.revision, failures))
+        else:
+            await self.connection.receive(Ack(self.revision, 0.0, 0.0))
+
+
+class SimulatedDomain:
+    """A controller on a store, with an agent for every router."""
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        clock: FakeClock | None = None,
+        topology: Topology | None = None,
+        parameters: MobilityParameters | None = None,
+        rollout: RolloutSettings | None = None,
+    ) -> None:
+        self.store: Store = store or MemoryStore()
+        self.clock = clock or FakeClock()
+        self.topology = topology or small_domain()
+        self.controller = Controller(
+            self.topology,
+            parameters or MobilityParameters(),
+            rollout or RolloutSettings(prepare_timeout_s=0.3, switch_timeout_s=0.2),
+            self.store,
+            self.clock,
+            "test",
+        )
+        self.agents = {
+            node.name: SimulatedAgent(self.controller, node.name)
+            for node in self.topology.routers()
+        }
+
+    async def start(self, connected: bool = True) -> None:
+        await self.controller.start()
+        if connected:
+            for agent in self.agents.values():
+                agent.connect()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything that can happen now happen."""
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        await self.controller.stop()
+        for agent in self.agents.values():
+            agent.disconnect()
+
+    def assert_consistent(self) -> None:
+        """Every agent holds exactly its plan."""
+        for name, agent in self.agents.items():
+            assert agent.entries == self.controller.plan(name).entries, name
