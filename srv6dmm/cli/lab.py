@@ -191,7 +191,10 @@ def _exec(
     node: Annotated[str, typer.Argument(help="A node, or `air` for the radio segment.")],
     name: Name = None,
 ) -> None:
-    """Run a command in a node: `srv6dmm lab exec mn1 -- ping -c1 2001:db8:cafe::2`."""
+    """Run a command in a node: `srv6dmm lab exec mn1 -- ping -c1 2001:db8:cafe::2`.
+
+    What follows NODE is the command; --name goes before it.
+    """
     import os
 
     from srv6dmm.cli.output import USAGE, fail
