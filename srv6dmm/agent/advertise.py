@@ -1,185 +1,191 @@
-"""Router Advertisements to mobile nodes, each to one node (RFC 4861, RFC 5213 section 6.7)."""
+"""Sends Router Advertisements to mobile nodes, each to one node (RFC 5213 section 6.7).
+
+To the node's link-local address: its neighbour entry is there by the delivery of its prefix.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import struct
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 import structlog
 
-from srv6dmm.dataplane import namespace
+from srv6dmm.agent import icmp
+from srv6dmm.agent.rate_limit import RateLimit
+from srv6dmm.agent.router_advertisement import (
+    HOP_LIMIT,
+    ROUTER_SOLICITATION,
+    Solicitation,
+    encode_advertisement,
+    parse_solicitation,
+)
+from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.plan import Advertisement, RouterSettings
 
 log = structlog.get_logger()
 
-ROUTER_SOLICITATION = 133
-ROUTER_ADVERTISEMENT = 134
-HOP_LIMIT = 255
-"""RFC 4861 section 6.1.2: a receiver takes nothing else."""
-CURRENT_HOP_LIMIT = 64
-INITIAL_S = (0.0, 1.0, 3.0)
-"""When a new arrival is told: at once, and again in case a frame was lost."""
+REPEATS_S = (1.0, 3.0)
+"""Seconds after the first one of a new arrival: a frame may be lost while a radio settles."""
 PERIOD_S = 200.0
-"""MinRtrAdvInterval of RFC 4861 section 6.2.1; far below every preferred lifetime."""
-_SOURCE_LINK_LAYER, _PREFIX_INFORMATION, _MTU = 1, 3, 5
-_AUTONOMOUS = 0x40
+"""MinRtrAdvInterval of RFC 4861 section 6.2.1; shorter where a lifetime would run out."""
+ANSWERS_PER_S, ANSWERS_AT_ONCE = 5.0, 10.0
+"""To the solicitations of one node."""
 _SO_BINDTODEVICE = 25
-_IPV6_PKTINFO = 50
-_ICMPV6_FILTER = 1
 
 
-def encode_advertisement(advertisement: Advertisement, router_mac: str) -> bytes:
-    """Return the ICMPv6 message, checksum zero (the kernel fills it in).
-
-    Prefixes are autonomous but not on-link: they are the node's alone, and everything goes
-    through the router. An old prefix has preferred lifetime 0 (RFC 8885 section 3.7).
-    """
-    message = struct.pack(
-        "!BBHBBHII",
-        ROUTER_ADVERTISEMENT,
-        0,
-        0,
-        CURRENT_HOP_LIMIT,
-        0,
-        advertisement.router_lifetime_s,
-        0,
-        0,
-    )
-    message += struct.pack(
-        "!BB6s", _SOURCE_LINK_LAYER, 1, bytes.fromhex(router_mac.replace(":", ""))
-    )
-    message += struct.pack("!BBHI", _MTU, 1, 0, advertisement.mtu)
+def period_s(advertisement: Advertisement) -> float:
+    """Return the seconds between two RAs: three of them fit into every lifetime that counts."""
+    lifetimes = [advertisement.router_lifetime_s]
     for advertised in advertisement.prefixes:
-        message += struct.pack(
-            "!BBBBIII16s",
-            _PREFIX_INFORMATION,
-            4,
-            advertised.prefix.prefixlen,
-            _AUTONOMOUS,
-            advertised.valid_s,
-            advertised.preferred_s,
-            0,
-            advertised.prefix.network_address.packed,
-        )
-    return message
-
-
-def is_solicitation(message: bytes, source: str, hop_limit: int) -> bool:
-    """Tell whether an ICMPv6 message is a valid RS from a node's link-local address."""
-    return (
-        len(message) >= 8
-        and message[0] == ROUTER_SOLICITATION
-        and message[1] == 0
-        and hop_limit == HOP_LIMIT
-        and IPv6Address(source.split("%", maxsplit=1)[0]).is_link_local
-    )
+        lifetimes += [advertised.valid_s, advertised.preferred_s]
+    return min(PERIOD_S, max(1.0, min((s for s in lifetimes if s > 0), default=PERIOD_S) / 3))
 
 
 @dataclass(slots=True)
 class _Node:
     advertisement: Advertisement
+    destination: IPv6Address
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
 class Advertiser:
-    """Sends what the plan says, on the access interface of one router."""
+    """Sends what it is given, on the access interface of one router, until told otherwise."""
 
     def __init__(self, network_namespace: str | None) -> None:
         self._namespace = network_namespace
-        self._nodes: dict[str, _Node] = {}
-        self._socket: socket.socket | None = None
         self._settings: RouterSettings | None = None
+        self._nodes: dict[str, _Node] = {}
+        self._by_address: dict[IPv6Address, _Node] = {}
+        self._by_mac: dict[str, _Node] = {}
+        self._socket: socket.socket | None = None
         self._index = 0
+        self._limit = RateLimit(ANSWERS_PER_S, ANSWERS_AT_ONCE)
         self.sent = 0
+        self.unsent = 0
+        """RAs the kernel did not take; the next repetition tries again."""
         self.unknown = 0
         """Solicitations of nodes that are not attached here."""
 
-    def update(self, settings: RouterSettings | None, planned: Iterable[Advertisement]) -> None:
-        """Take the advertisements of a plan that is applied and read back.
+    # --- what the plan says ------------------------------------------------------------------
 
-        A new or changed one is sent at once; one that is gone is sent no more.
-        """
-        wanted = {advertisement.key: advertisement for advertisement in planned}
-        for key in [key for key in self._nodes if key not in wanted]:
-            self._silence(self._nodes.pop(key))
-        if settings is not None and settings != self._settings:
+    def configure(self, settings: RouterSettings) -> None:
+        """Set the addresses RAs come from. Call it when they are on the interface."""
+        if settings != self._settings:
             self._settings = settings
             self._close_socket()
-        for key, advertisement in wanted.items():
-            node = self._nodes.get(key)
-            if node is not None and node.advertisement == advertisement:
-                continue
-            if node is not None:
-                self._silence(node)
-            self._nodes[key] = node = _Node(advertisement)
-            self._schedule(node)
+            self.look()
+
+    def put(self, advertisement: Advertisement, after_s: float = 0.0) -> None:
+        """Send a new or changed advertisement, at once by default, and keep sending it.
+
+        Call it when the routes of its prefixes are applied and read back, never before.
+        """
+        node = self._nodes.get(advertisement.key)
+        if node is not None and node.advertisement == advertisement:
+            return
+        self.remove(advertisement.key)
+        node = _Node(advertisement, advertisement.link_local)
+        self._nodes[advertisement.key] = node
+        self._by_address[advertisement.link_local] = node
+        self._by_mac[advertisement.link_layer_address] = node
+        loop = asyncio.get_running_loop()
+        if after_s == 0.0:
+            self._send(node)
+        else:
+            node.timers.append(loop.call_later(after_s, self._send, node))
+        for delay in REPEATS_S:
+            node.timers.append(loop.call_later(after_s + delay, self._send, node))
+        period = after_s + period_s(advertisement)
+        node.timers.append(loop.call_later(period, self._repeat, node))
+
+    def remove(self, key: str) -> None:
+        """Send an advertisement no more. Nothing is said: the new router speaks now."""
+        node = self._nodes.pop(key, None)
+        if node is None:
+            return
+        for timer in node.timers:
+            timer.cancel()
+        for address in (node.advertisement.link_local, node.destination):
+            if self._by_address.get(address) is node:
+                del self._by_address[address]
+        if self._by_mac.get(node.advertisement.link_layer_address) is node:
+            del self._by_mac[node.advertisement.link_layer_address]
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Remove every advertisement whose key is not among these."""
+        for key in [key for key in self._nodes if key not in keys]:
+            self.remove(key)
+
+    def look(self) -> None:
+        """Open the socket on the access interface; anew when that is another one now."""
+        if self._settings is None or self._settings.access_interface is None:
+            return
+        try:
+            index = icmp.interface_index(self._namespace, self._settings.access_interface)
+            if self._socket is None or index != self._index:
+                self._open(self._settings.access_interface, index)
+        except (OSError, Srv6dmmError) as error:
+            self._close_socket()
+            log.warning(
+                "advertise.no-socket", interface=self._settings.access_interface, error=str(error)
+            )
 
     def close(self) -> None:
         """Stop sending. Nodes keep what they know until its lifetimes end."""
-        for node in self._nodes.values():
-            self._silence(node)
-        self._nodes.clear()
+        self.keep_only(())
         self._close_socket()
 
-    def _schedule(self, node: _Node) -> None:
-        loop = asyncio.get_running_loop()
-        self._send(node)
-        node.timers = [loop.call_later(delay, self._send, node) for delay in INITIAL_S[1:]]
-        node.timers.append(loop.call_later(PERIOD_S, self._repeat, node))
+    # --- sending -----------------------------------------------------------------------------
 
     def _repeat(self, node: _Node) -> None:
+        loop = asyncio.get_running_loop()
+        node.timers = [loop.call_later(period_s(node.advertisement), self._repeat, node)]
         self._send(node)
-        node.timers = [asyncio.get_running_loop().call_later(PERIOD_S, self._repeat, node)]
-
-    def _silence(self, node: _Node) -> None:
-        for timer in node.timers:
-            timer.cancel()
 
     def _send(self, node: _Node) -> None:
-        settings = self._settings
+        settings, advertisement = self._settings, node.advertisement
         if settings is None or settings.access_link_local is None or settings.access_mac is None:
+            self.unsent += 1
             return
-        advertisement = node.advertisement
-        try:
-            opened = self._open(advertisement.interface)
-            message = encode_advertisement(advertisement, settings.access_mac)
-            source = settings.access_link_local.packed + struct.pack("@I", self._index)
-            opened.sendmsg(
-                [message],
-                [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, source)],
-                0,
-                (str(advertisement.link_local), 0, 0, self._index),
-            )
-            self.sent += 1
-        except OSError as error:
-            # The next repetition tries again; the interface may be down for now.
-            log.warning("advertise.failed", node=advertisement.mobile_node, error=str(error))
-            self._close_socket()
-
-    def _open(self, interface: str) -> socket.socket:
         if self._socket is None:
-            with namespace.inside(self._namespace):
-                made = socket.socket(
-                    socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6
-                )
-                try:
-                    self._index = socket.if_nametoindex(interface)
-                except OSError:
-                    made.close()
-                    raise
+            self.look()
+        if self._socket is None:
+            self.unsent += 1
+            return
+        try:
+            self._socket.sendmsg(
+                [encode_advertisement(advertisement, settings.access_mac)],
+                icmp.from_address(settings.access_link_local, self._index),
+                0,
+                (str(node.destination), 0, 0, self._index),
+            )
+        except OSError as error:
+            # The interface may be down, or gone and made anew: the next one opens it again.
+            log.warning("advertise.unsent", node=advertisement.mobile_node, error=str(error))
+            self.unsent += 1
+            self._close_socket()
+        else:
+            self.sent += 1
+            log.debug("advertise.sent", node=advertisement.mobile_node, epoch=advertisement.epoch)
+
+    # --- hearing -----------------------------------------------------------------------------
+
+    def _open(self, interface: str, index: int) -> None:
+        self._close_socket()
+        made = icmp.listen(self._namespace, ROUTER_SOLICITATION)
+        try:
             made.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, HOP_LIMIT)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-            made.setsockopt(
-                socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, icmpv6_filter(ROUTER_SOLICITATION)
-            )
-            asyncio.get_running_loop().add_reader(made, self._heard, made)
-            self._socket = made
-        return self._socket
+        except OSError:
+            made.close()
+            raise
+        asyncio.get_running_loop().add_reader(made, self._heard, made)
+        self._socket = made
+        self._index = index
 
     def _close_socket(self) -> None:
         if self._socket is not None:
@@ -191,28 +197,33 @@ class Advertiser:
         try:
             message, ancillary, _, address = opened.recvmsg(2048, 64)
         except OSError:
-            return
-        hop_limit = next(
-            (
-                struct.unpack("@i", data[:4])[0]
-                for level, kind, data in ancillary
-                if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_HOPLIMIT
-            ),
-            0,
-        )
-        if not is_solicitation(message, address[0], hop_limit):
-            return
-        source = IPv6Address(address[0].split("%")[0])
-        for node in self._nodes.values():
-            if node.advertisement.link_local == source:
-                self._send(node)
-                return
-        self.unknown += 1
+            return  # nothing there after all; readable again when there is
+        asked = parse_solicitation(message, address[0], icmp.hop_limit(ancillary))
+        if asked is not None:
+            self.answer(asked)
 
+    def answer(self, asked: Solicitation) -> None:
+        """Send a node that solicits its RA; one that is not attached here gets nothing.
 
-def icmpv6_filter(*passed: int) -> bytes:
-    """Return the ICMP6_FILTER option that lets only these message types through."""
-    words = [0xFFFFFFFF] * 8
-    for kind in passed:
-        words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
-    return struct.pack("@8I", *words)
+        A node is known by its link-local address, or by its link-layer address: one whose
+        link-local address is not made of that (RFC 7217) is told there from then on.
+        """
+        node = self._by_address.get(asked.source)
+        if node is None and asked.link_layer_address is not None:
+            node = self._by_mac.get(asked.link_layer_address)
+            if node is not None:
+                self._move(node, asked.source)
+        if node is None:
+            self.unknown += 1
+            log.debug("advertise.unknown-node", source=str(asked.source))
+            return
+        now = asyncio.get_running_loop().time()
+        if self._limit.allow(node.advertisement.link_layer_address, now):
+            self._send(node)
+
+    def _move(self, node: _Node, destination: IPv6Address) -> None:
+        """Send a node's RAs to another address of its from now on."""
+        if node.destination != node.advertisement.link_local:
+            self._by_address.pop(node.destination, None)
+        node.destination = destination
+        self._by_address[destination] = node

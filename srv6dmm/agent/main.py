@@ -9,33 +9,39 @@ import uuid
 
 import structlog
 
+from srv6dmm.agent import capabilities
 from srv6dmm.agent.advertise import Advertiser
-from srv6dmm.agent.stream import Stream
-from srv6dmm.agent.too_big import TooBigRelay
+from srv6dmm.agent.stream import Stream, check_address
+from srv6dmm.agent.too_big_relay import TooBigRelay
 from srv6dmm.agent.worker import Worker
 from srv6dmm.config import AgentSettings
 from srv6dmm.dataplane.linux import LinuxKernel
-from srv6dmm.dataplane.probe import capabilities
 
 log = structlog.get_logger()
 
 
 async def run(settings: AgentSettings) -> None:
-    """Run until SIGTERM or SIGINT; the kernel keeps everything and forwards on."""
+    """Run until SIGTERM or SIGINT; the kernel keeps everything and forwards on.
+
+    Raises ValueError for an address that is none, NamespaceError and OSError when the kernel
+    cannot be reached at all.
+    """
+    check_address(settings.controller)
     namespace = settings.network_namespace
-    able = capabilities()
+    kernel = LinuxKernel(namespace)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    able = await asyncio.to_thread(capabilities.known)
     worker = Worker(
-        LinuxKernel(namespace),
+        kernel,
         able.get("encap_red", False),
         Advertiser(namespace),
         TooBigRelay(namespace),
         settings.resync_s,
     )
     stream = Stream(settings, worker, uuid.uuid4().hex, able, random.random)
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     worker.start()
     running = asyncio.create_task(stream.run())
     stopping = asyncio.create_task(stop.wait())
@@ -43,7 +49,8 @@ async def run(settings: AgentSettings) -> None:
     running.cancel()
     stopping.cancel()
     results = await asyncio.gather(running, stopping, return_exceptions=True)
-    worker.close()
+    await worker.close()
+    log.info("agent.stopped", router=settings.router, applied=worker.revision)
     for result in results:
         if isinstance(result, Exception):
             raise result

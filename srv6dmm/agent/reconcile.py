@@ -1,12 +1,13 @@
 """Desired and actual: makes the kernel equal to the plan, and says what it took.
 
-Nothing is written that is already right, nothing is deleted before an in-sync full plan is held,
-and only what is provably ours (dataplane.objects) is ever deleted.
+Two views are held: `desired` follows from the plan, `actual` is asked of the kernel. Nothing is
+written that is already right, nothing is deleted before a full plan is held, and only what is
+provably ours (dataplane.objects) is ever deleted. What was written is read back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from srv6dmm.agent.translate import Host, translate
@@ -19,30 +20,38 @@ from srv6dmm.dataplane.objects import (
     LinkAddress,
     Neighbour,
     Route,
-    RouteKind,
     Seg6Encap,
     Seg6Local,
     Sysctl,
     TunnelSource,
 )
-from srv6dmm.model.plan import PlanEntry, RouterSettings
+from srv6dmm.model.plan import Delivery, PlanEntry, RouterSettings
 from srv6dmm.model.wire import EntryFailure
+
+_SINGULAR = Sysctl | LinkAddress | TunnelSource | InterfaceAddress
+"""What a whole read-back leaves out, or cannot be sure of: asked for by identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a read-back found wrong, as plan entry keys (or kernel identities: superfluous)."""
+    """What a read-back found wrong and put right.
 
-    missing: tuple[str, ...]
-    different: tuple[str, ...]
-    superfluous: tuple[str, ...]
+    Keys of plan entries; superfluous are kernel identities, which no entry has.
+    """
+
+    missing: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+    superfluous: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.different or self.superfluous)
 
 
 def _rank(item: KernelObject) -> int:
-    """Order of writing: what others need comes first. Deletes come last of all."""
+    """Order of writing: what others need comes first. Deletes come after all writes, reversed.
+
+    Links before neighbours: Linux forgets an interface's neighbours when its address changes.
+    """
     match item:
         case Sysctl():
             return 0
@@ -50,73 +59,92 @@ def _rank(item: KernelObject) -> int:
             return 1
         case InterfaceAddress() | TunnelSource():
             return 2
-        case Neighbour():
-            return 5
         case Route(encap=Seg6Local()):
             return 4
+        case Neighbour():
+            return 5
         case Route(encap=Seg6Encap()):
             return 7
-        case Route(kind=RouteKind.UNICAST):
-            return 3 if item.next_hops and item.next_hops[0].via is not None else 6
         case _:
-            return 3
+            return 3  # underlay, unreachable, blackhole; deliveries are lifted to 6
+
+
+_DELIVERY = 6
+
+
+def _is(found: KernelObject | None, wanted: KernelObject) -> bool:
+    """Tell whether the kernel holds what is wanted."""
+    if isinstance(wanted, LinkAddress) and wanted.link_layer_address is None:
+        return found is not None  # any link-layer address will do
+    return found == wanted
 
 
 class Reconciler:
-    """The plan's objects (desired) against one kernel (actual)."""
+    """The plan's objects against one kernel. No asyncio, no clock: every call runs through.
+
+    A kernel that does not answer (OSError) is a refusal of what was asked of it. Not thread-safe.
+    """
 
     def __init__(self, kernel: Kernel, encap_red: bool) -> None:
         self._kernel = kernel
         self._encap_red = encap_red
-        self._host = Host(encap_red, "lo")
+        self._host = Host.of(None, encap_red)
         self.entries: dict[str, PlanEntry] = {}
         """The plan as it was last told."""
         self._desired: dict[Identity, KernelObject] = {}
         self._owners: dict[Identity, dict[str, KernelObject]] = {}
+        """Identity -> the entries that want it; the last one says how it is to be."""
+        self._deliveries: set[Identity] = set()
         self._failed: dict[Identity, KernelFailure] = {}
         self._orphans: dict[Identity, KernelObject] = {}
         """To be deleted, but the kernel refused."""
+        self._raised: set[Identity] = set()
+        """Links that were up once. One that is down later was set down by somebody, on purpose:
+        it is left down, and what needs it is reported."""
         self.in_sync = False
-        """Whether a full plan was ever applied."""
+        """Whether a full plan is held. Before that nothing is deleted or repaired."""
+
+    @property
+    def size(self) -> int:
+        """The number of kernel objects of the plan."""
+        return len(self._desired)
+
+    # --- plans -------------------------------------------------------------------------------
 
     def apply_full(self, entries: Iterable[PlanEntry]) -> list[EntryFailure]:
-        """Take a whole plan, make the kernel equal to it, return what was refused."""
+        """Take a whole plan, make the kernel equal to it, return what is refused."""
         self.entries = {entry.key: entry for entry in entries}
-        for entry in self.entries.values():
-            if isinstance(entry, RouterSettings) and entry.core_interfaces:
-                self._host = Host(self._encap_red, entry.core_interfaces[0])
-        self._desired.clear()
-        self._owners.clear()
-        self._failed.clear()
-        self._orphans.clear()
+        self._host = self._host_of(self.entries.values())
+        for table in (self._desired, self._owners, self._failed, self._orphans):
+            table.clear()
+        self._deliveries.clear()
         for key, entry in self.entries.items():
-            self._own(key, entry)
-        self._desired = {
-            identity: next(reversed(owners.values())) for identity, owners in self._owners.items()
-        }
+            for identity in self._own(key, entry):
+                self._desired[identity] = self._wanted(identity)
         self.in_sync = True
         self.repair()
         return self.failures()
 
     def apply_delta(self, put: Sequence[PlanEntry], gone: Sequence[str]) -> list[EntryFailure]:
         """Take changed entries and keys that go; return everything that is refused now."""
-        touched: set[Identity] = set()
+        if any(isinstance(entry, RouterSettings) for entry in put):
+            merged = {key: entry for key, entry in self.entries.items() if key not in set(gone)}
+            merged.update((entry.key, entry) for entry in put)
+            if self._host_of(merged.values()) != self._host:
+                return self.apply_full(merged.values())  # every SID moves to another device
+        touched: dict[Identity, None] = {}
         for key in gone:
-            touched |= self._disown(key)
-            self.entries.pop(key, None)
+            touched.update(dict.fromkeys(self._disown(key)))
         for entry in put:
-            touched |= self._disown(entry.key)
+            touched.update(dict.fromkeys(self._disown(entry.key)))
             self.entries[entry.key] = entry
-            touched |= self._own(entry.key, entry)
-        before = {identity: self._desired.get(identity) for identity in touched}
+            touched.update(dict.fromkeys(self._own(entry.key, entry)))
         writes: list[KernelObject] = []
         deletes: list[KernelObject] = []
         for identity in touched:
-            owners = self._owners.get(identity)
-            old = before[identity]
-            if owners:
-                new = next(reversed(owners.values()))
-                self._desired[identity] = new
+            old = self._desired.get(identity)
+            if identity in self._owners:
+                new = self._desired[identity] = self._wanted(identity)
                 if new != old or identity in self._failed:
                     writes.append(new)
             elif old is not None:
@@ -126,24 +154,48 @@ class Reconciler:
         self._delete(deletes)
         return self.failures()
 
+    # --- the kernel as it is -----------------------------------------------------------------
+
     def repair(self) -> Repair:
-        """Read everything back, write what is missing or different, delete what is not planned."""
-        actual = self._kernel.read()
-        singular = [
-            identity
-            for identity, item in self._desired.items()
-            if isinstance(item, Sysctl | LinkAddress | TunnelSource | InterfaceAddress)
-        ]
-        actual |= self._kernel.read(singular)
-        missing = [i for i in self._desired if i not in actual]
-        different = [i for i, item in self._desired.items() if actual.get(i, item) != item]
+        """Read everything back, write what is missing or different, delete what is not planned.
+
+        What the kernel refuses is a failure, not a repair.
+        """
+        if not self.in_sync:
+            return Repair()
+        try:
+            actual = self._kernel.read()
+            actual |= self._kernel.read(
+                [i for i, item in self._desired.items() if isinstance(item, _SINGULAR)]
+            )
+        except OSError as error:
+            self._doubt(list(self._desired.values()), error)
+            return Repair()
+        known = set(self._failed)
+        missing: list[Identity] = []
+        different: list[Identity] = []
+        for identity, item in self._desired.items():
+            found = actual.get(identity)
+            if _is(found, item):
+                self._holds(identity, item)
+            elif found is not None:
+                different.append(identity)
+            elif identity not in self._raised:
+                missing.append(identity)
         superfluous = [item for i, item in actual.items() if i not in self._desired]
         self._write([self._desired[i] for i in (*missing, *different)])
         self._delete(superfluous)
+        known |= self._failed.keys()
         return Repair(
-            self._keys(missing),
-            self._keys(different),
-            tuple(sorted(" ".join(map(str, item.identity)) for item in superfluous)),
+            self._keys(i for i in missing if i not in known),
+            self._keys(i for i in different if i not in known),
+            tuple(
+                sorted(
+                    " ".join(map(str, item.identity))
+                    for item in superfluous
+                    if item.identity not in known
+                )
+            ),
         )
 
     def retry(self) -> list[EntryFailure]:
@@ -153,61 +205,86 @@ class Reconciler:
         return self.failures()
 
     def failures(self) -> list[EntryFailure]:
-        """Return everything the kernel refuses now, by plan entry."""
+        """Return everything the kernel refuses now, by plan entry; "kernel": no entry's."""
         return [
-            EntryFailure(key, failure.errno, failure.reason)
+            EntryFailure(key, failure.errno, f"{' '.join(map(str, identity))}: {failure.reason}")
             for identity, failure in self._failed.items()
-            for key in self._owners.get(identity, {"kernel": None})
+            for key in self._owners.get(identity, ("kernel",))
         ]
 
-    def flush(self) -> list[KernelFailure]:
-        """Delete every route, neighbour and address of ours, planned or not."""
-        return self._kernel.delete(list(self._kernel.read().values()))
+    # --- desired -----------------------------------------------------------------------------
 
-    def _own(self, key: str, entry: PlanEntry) -> set[Identity]:
-        touched: set[Identity] = set()
-        for item in translate(entry, self._host):
-            self._owners.setdefault(item.identity, {})[key] = item
-            touched.add(item.identity)
-        return touched
+    def _host_of(self, entries: Iterable[PlanEntry]) -> Host:
+        settings = next((e for e in entries if isinstance(e, RouterSettings)), None)
+        return Host.of(settings, self._encap_red)
 
-    def _disown(self, key: str) -> set[Identity]:
-        entry = self.entries.get(key)
-        touched: set[Identity] = set()
-        if entry is None:
-            return touched
+    def _wanted(self, identity: Identity) -> KernelObject:
+        return next(reversed(self._owners[identity].values()))
+
+    def _own(self, key: str, entry: PlanEntry) -> list[Identity]:
+        identities: list[Identity] = []
         for item in translate(entry, self._host):
-            owners = self._owners.get(item.identity, {})
+            identity = item.identity
+            self._owners.setdefault(identity, {})[key] = item
+            identities.append(identity)
+            if isinstance(entry, Delivery):
+                self._deliveries.add(identity)
+            else:
+                self._deliveries.discard(identity)
+        return identities
+
+    def _disown(self, key: str) -> list[Identity]:
+        entry = self.entries.pop(key, None)
+        identities: list[Identity] = []
+        for item in translate(entry, self._host) if entry is not None else ():
+            identity = item.identity
+            owners = self._owners.get(identity, {})
             owners.pop(key, None)
             if not owners:
-                self._owners.pop(item.identity, None)
-            touched.add(item.identity)
-        return touched
+                self._owners.pop(identity, None)
+                self._deliveries.discard(identity)
+            identities.append(identity)
+        return identities
+
+    def _order(self, item: KernelObject) -> int:
+        rank = _rank(item)
+        return _DELIVERY if rank == 3 and item.identity in self._deliveries else rank
+
+    # --- actual ------------------------------------------------------------------------------
 
     def _write(self, items: list[KernelObject]) -> None:
         """Put objects and read them back: only what the kernel then holds is applied."""
         if not items:
             return
-        items.sort(key=_rank)
-        refused = {failure.identity: failure for failure in self._kernel.put(items)}
-        held = self._kernel.read([item.identity for item in items])
+        items.sort(key=self._order)
+        try:
+            refused = {failure.identity: failure for failure in self._kernel.put(items)}
+            held = self._kernel.read([item.identity for item in items])
+        except OSError as error:
+            self._doubt(items, error)
+            return
         for item in items:
             identity = item.identity
             self._orphans.pop(identity, None)
+            found = held.get(identity)
             if identity in refused:
                 self._failed[identity] = refused[identity]
-            elif held.get(identity) != item:
-                found = held.get(identity)
+            elif _is(found, item):
+                self._holds(identity, item)
+            else:
                 reason = "is not there" if found is None else f"reads back as {found}"
                 self._failed[identity] = KernelFailure(identity, 0, f"accepted, but {reason}")
-            else:
-                self._failed.pop(identity, None)
 
     def _delete(self, items: list[KernelObject]) -> None:
         if not items:
             return
-        items.sort(key=_rank, reverse=True)
-        refused = {failure.identity: failure for failure in self._kernel.delete(items)}
+        items.sort(key=self._order, reverse=True)
+        try:
+            refused = {failure.identity: failure for failure in self._kernel.delete(items)}
+        except OSError as error:
+            self._doubt(items, error)
+            self._orphans.update((item.identity, item) for item in items)
+            return
         for item in items:
             if item.identity in refused:
                 self._orphans[item.identity] = item
@@ -216,7 +293,17 @@ class Reconciler:
                 self._orphans.pop(item.identity, None)
                 self._failed.pop(item.identity, None)
 
-    def _keys(self, identities: list[Identity]) -> tuple[str, ...]:
-        return tuple(
-            sorted({key for identity in identities for key in self._owners.get(identity, ())})
-        )
+    def _holds(self, identity: Identity, item: KernelObject) -> None:
+        self._failed.pop(identity, None)
+        if isinstance(item, LinkAddress):
+            self._raised.add(identity)
+
+    def _doubt(self, items: Collection[KernelObject], error: OSError) -> None:
+        """The kernel did not answer: nothing is known of these objects."""
+        number = error.errno or 0
+        for item in items:
+            self._failed[item.identity] = KernelFailure(item.identity, number, str(error))
+
+    def _keys(self, identities: Iterable[Identity]) -> tuple[str, ...]:
+        found = {key for identity in identities for key in self._owners.get(identity, ())}
+        return tuple(sorted(found))

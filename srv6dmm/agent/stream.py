@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from srv6dmm import __version__, codec
 from srv6dmm.agent.worker import OutOfStep, Worker
@@ -21,6 +20,7 @@ from srv6dmm.model.wire import (
     PROTOCOL,
     DeltaPlan,
     FromAgent,
+    FromController,
     FullPlan,
     Heartbeat,
     Hello,
@@ -33,6 +33,29 @@ log = structlog.get_logger()
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
 MAX_FRAME = 64 * 1024 * 1024
+_BIG_FRAME = 1 << 18
+"""Bytes from which on a frame is decoded in a thread."""
+_PING_S, _PONG_S = 5.0, 10.0
+"""A controller that vanished without a word is found out by these."""
+_SCHEMES = ("ws", "wss", "ws+unix")
+
+
+class NotOurProtocol(Exception):
+    """The other side says what no controller says."""
+
+
+def check_address(address: str) -> None:
+    """Raise ValueError unless an address of a controller can be connected to."""
+    parts = urlsplit(address)
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(
+            f"controller {address!r}: want ws://host:port, wss://host:port or ws+unix:///path"
+        )
+    if parts.scheme == "ws+unix":
+        if parts.netloc or not parts.path:
+            raise ValueError(f"controller {address!r}: want three slashes, ws+unix:///path")
+    elif not parts.hostname:
+        raise ValueError(f"controller {address!r} names no host")
 
 
 class Stream:
@@ -46,35 +69,45 @@ class Stream:
         capabilities: dict[str, bool],
         jitter: Callable[[], float],
     ) -> None:
+        """`jitter` returns 0..1. Raises ValueError for an address that is none."""
+        check_address(settings.controller)
         self._settings = settings
         self._worker = worker
         self._boot_id = boot_id
         self._capabilities = capabilities
         self._jitter = jitter
         self._outgoing: asyncio.Queue[FromAgent] = asyncio.Queue()
+        self._wait_s = FIRST_WAIT_S
+        self._awaits_full = True
+        """Said Hello, and the full plan that answers it has not come."""
 
     async def run(self) -> None:
         """Stay connected. Losing the controller changes nothing in the kernel."""
-        wait = FIRST_WAIT_S
+        said = ""
         while True:
             try:
                 async with self._connect() as socket:
                     log.info("controller.connected", controller=self._settings.controller)
-                    wait = FIRST_WAIT_S
+                    said = ""
                     await self._serve(socket)
+                    reason = f"closed: {socket.close_code} {socket.close_reason or ''}"
             except ConnectionClosed as error:
-                log.info("controller.lost", reason=str(error))
-            except (OSError, InvalidHandshake, InvalidMessage, TimeoutError, ValueError) as error:
-                log.info("controller.unreachable", error=str(error))
-            await asyncio.sleep(wait * (0.5 + self._jitter()))
-            wait = min(LONGEST_WAIT_S, wait * 2)
+                reason = f"lost: {error}"
+            except (OSError, InvalidHandshake, InvalidURI, NotOurProtocol) as error:
+                reason = f"{type(error).__name__}: {error}"
+            if reason != said:  # once, not twice a second for as long as it is away
+                log.warning("controller.away", reason=reason)
+                said = reason
+            await asyncio.sleep(self._wait_s * (0.5 + self._jitter()))
+            self._wait_s = min(LONGEST_WAIT_S, self._wait_s * 2)
 
     def _connect(self) -> connect:
         settings = self._settings
         path = f"/v1/routers/{settings.router}/stream"
         options: dict[str, Any] = {
             "max_size": MAX_FRAME,
-            "ping_interval": None,  # our heartbeats do that, and carry the revision
+            "ping_interval": _PING_S,
+            "ping_timeout": _PONG_S,
             "compression": None,
             "open_timeout": 5,
             "close_timeout": 1,
@@ -86,10 +119,11 @@ class Stream:
         if parts.scheme == "ws+unix":
             return unix_connect(parts.path, uri=f"ws://srv6dmm{path}", **options)
         if parts.scheme == "wss":
-            options["ssl"] = _tls(settings.tls_ca)
+            options["ssl"] = ssl.create_default_context(cafile=settings.tls_ca)
         return connect(settings.controller.rstrip("/") + path, **options)
 
     def _hello(self) -> Hello:
+        self._awaits_full = True
         return Hello(
             router=self._settings.router,
             boot_id=self._boot_id,
@@ -107,16 +141,15 @@ class Stream:
         heartbeat: asyncio.Task[None] | None = None
         try:
             async for frame in socket:
-                message = codec.decode_message(frame)
-                match message:
-                    case Welcome():
-                        heartbeat = asyncio.create_task(self._beat(message.heartbeat_s))
-                    case FullPlan() | DeltaPlan():
-                        self._take(message)
+                match await _decode(frame):
+                    case Welcome(heartbeat_s=every_s):
+                        self._wait_s = FIRST_WAIT_S
+                        if heartbeat is None:
+                            heartbeat = asyncio.create_task(self._beat(every_s))
+                    case (FullPlan() | DeltaPlan()) as plan:
+                        await self._take(plan)
                     case Resync():
-                        self._outgoing.put_nowait(self._worker.resync())
-                    case _:
-                        raise ValueError(f"{type(message).__name__} is an agent's to say")
+                        self._outgoing.put_nowait(await self._worker.resync())
         finally:
             self._worker.listen(lambda message: None)
             for task in (writer, heartbeat):
@@ -125,9 +158,13 @@ class Stream:
                     with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
                         await task
 
-    def _take(self, message: FullPlan | DeltaPlan) -> None:
+    async def _take(self, message: FullPlan | DeltaPlan) -> None:
+        if isinstance(message, FullPlan):
+            self._awaits_full = False
+        elif self._awaits_full:
+            return  # sent before our Hello was heard; it is in the full plan
         try:
-            self._worker.take(message)
+            await self._worker.take(message)
         except OutOfStep as error:
             log.info("plan.out-of-step", reason=str(error))
             self._outgoing.put_nowait(self._hello())
@@ -143,5 +180,14 @@ class Stream:
             self._outgoing.put_nowait(Heartbeat(self._worker.revision))
 
 
-def _tls(authority: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=authority)
+async def _decode(frame: str | bytes) -> FromController:
+    try:
+        if len(frame) < _BIG_FRAME:
+            message = codec.decode_message(frame)
+        else:
+            message = await asyncio.to_thread(codec.decode_message, frame)
+    except ValueError as error:
+        raise NotOurProtocol(str(error)) from error
+    if not isinstance(message, FromController):
+        raise NotOurProtocol(f"{type(message).__name__} is an agent's to say")
+    return message

@@ -41,6 +41,20 @@ class Host:
     sid_interface: str
     """A device for SIDs that name none. Not lo: seg6local on lo is silently stripped."""
 
+    @classmethod
+    def of(cls, settings: RouterSettings | None, encap_red: bool) -> Host:
+        """Return the host that a router's settings make it: SIDs go on a core interface.
+
+        A router without one takes what it has; with nothing but lo its SIDs do not read back,
+        and are reported so.
+        """
+        devices: list[str] = []
+        if settings is not None:
+            devices += settings.core_interfaces
+            devices += [interface for interface, _, _ in settings.host_interfaces]
+            devices += [settings.access_interface] if settings.access_interface else []
+        return cls(encap_red, devices[0] if devices else "lo")
+
 
 def translate(entry: PlanEntry, host: Host) -> tuple[KernelObject, ...]:
     """Return the kernel objects of an entry; an advertisement has none."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-Netns = Annotated[str | None, typer.Option("--netns", help="Network namespace.")]
+Netns = Annotated[str | None, typer.Option("--netns", help="Network namespace: a name or a path.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def _agent(
     context: typer.Context,
+    *,
     router: Annotated[str | None, typer.Option(help="The router's name.")] = None,
     controller: Annotated[
         str | None, typer.Option(help="ws://, wss:// or ws+unix:///path.")
@@ -33,7 +34,9 @@ def _agent(
     netns: Netns = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the token.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML settings.")] = None,
-    resync: Annotated[float | None, typer.Option(help="Seconds between read-backs.")] = None,
+    resync: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds between read-backs.")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning.")] = None,
 ) -> None:
     """Run the agent until SIGTERM; the kernel keeps everything."""
@@ -41,44 +44,85 @@ def _agent(
         return
     import asyncio
 
+    from pydantic import ValidationError
+
     from srv6dmm.agent.main import run
+    from srv6dmm.agent.stream import check_address
     from srv6dmm.cli import logs
     from srv6dmm.cli.output import USAGE, fail
     from srv6dmm.config import AgentSettings, read_toml
+    from srv6dmm.model.errors import Srv6dmmError
 
-    given: dict[str, Any] = {
-        "router": router,
-        "controller": controller,
-        "network_namespace": netns,
-        "token": token_file.read_text().strip() if token_file else None,
-        "resync_s": resync,
-        "log_level": log_level,
-    }
-    values = read_toml(config) | {k: v for k, v in given.items() if v is not None}
     try:
-        settings = AgentSettings(**values)
-    except ValueError as error:
-        fail(f"{error}; name the router with --router or in --config", USAGE)
-    logs.configure(settings.log_level)
-    asyncio.run(run(settings))
+        flags: dict[str, Any] = {
+            "router": router,
+            "controller": controller,
+            "network_namespace": netns,
+            "token": token_file.read_text().strip() if token_file else None,
+            "resync_s": resync,
+            "log_level": log_level,
+        }
+        flags = {name: value for name, value in flags.items() if value is not None}
+        # The environment goes before the file; the command line before both.
+        settings = AgentSettings(**(read_toml(config) | flags)).model_copy(update=flags)
+        check_address(settings.controller)
+        logs.configure(settings.log_level)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        fail(f"{faults} (--router and the other options, SRV6DMM_AGENT_*, --config)", USAGE)
+    except (OSError, ValueError) as error:
+        fail(str(error), USAGE)
+    try:
+        asyncio.run(run(settings))
+    except (Srv6dmmError, OSError) as error:
+        fail(f"{settings.router}: {error}")
 
 
 def _status(netns: Netns = None, json: Json = False) -> None:
     """Show what of ours is in the kernel, with or without an agent running."""
-    from collections import Counter
-
-    from srv6dmm.cli.output import console, print_json
+    from srv6dmm.cli.output import console, fail, print_json
     from srv6dmm.dataplane.linux import LinuxKernel
+    from srv6dmm.dataplane.objects import (
+        InterfaceAddress,
+        Neighbour,
+        Route,
+        Seg6Encap,
+        Seg6Local,
+        TunnelSource,
+    )
+    from srv6dmm.model.errors import Srv6dmmError
 
-    kernel = LinuxKernel(netns)
-    found = kernel.read()
-    counters = kernel.sid_counters()
-    kernel.close()
-    counts = Counter(type(item).__name__ for item in found.values())
+    try:
+        kernel = LinuxKernel(netns)
+        try:
+            found = kernel.read()
+            found |= kernel.read([("tunsrc",)])
+            counters = kernel.sid_counters()
+        finally:
+            kernel.close()
+    except (Srv6dmmError, OSError) as error:
+        fail(str(error))
+    counts = dict.fromkeys(
+        ("routes", "steering", "sids", "neighbours", "addresses", "tunnel source"), 0
+    )
+    for item in found.values():
+        match item:
+            case Route(encap=Seg6Encap()):
+                counts["steering"] += 1
+            case Route(encap=Seg6Local()):
+                counts["sids"] += 1
+            case Route():
+                counts["routes"] += 1
+            case Neighbour():
+                counts["neighbours"] += 1
+            case InterfaceAddress():
+                counts["addresses"] += 1
+            case TunnelSource():
+                counts["tunnel source"] += 1
     if json:
         print_json(
             {
-                "objects": dict(counts),
+                "objects": counts,
                 "identities": sorted(" ".join(map(str, identity)) for identity in found),
                 "sids": {
                     sid: {"packets": p, "bytes": b, "errors": e}
@@ -87,10 +131,10 @@ def _status(netns: Netns = None, json: Json = False) -> None:
             }
         )
         return
-    for kind, count in sorted(counts.items()):
+    for kind, count in counts.items():
         console.print(f"{kind:20} {count:>8}")
     for sid, (packets, octets, wrong) in sorted(counters.items()):
-        console.print(f"{sid:28} {packets:>10} packets {octets:>12} bytes {wrong:>6} errors")
+        console.print(f"{sid:24} {packets:>10} packets {octets:>12} bytes {wrong:>6} errors")
 
 
 def _resync(
@@ -106,18 +150,32 @@ def _resync(
         print_json(report)
         return
     for kind in ("missing", "different", "superfluous"):
-        console.print(f"{kind:12} {len(report[kind])}")
+        console.print(f"{kind:12} {len(report[kind]):>8}")
+        for key in report[kind]:
+            console.print(f"  {key}")
 
 
-def _flush(netns: Netns = None) -> None:
-    """Take everything of ours out of the kernel: routes, SIDs, neighbours, addresses."""
-    from srv6dmm.cli.output import console, fail
+def _flush(netns: Netns = None, json: Json = False) -> None:
+    """Take everything of ours out of the kernel: routes, SIDs, neighbours, addresses.
+
+    Stop the agent first: a running one puts it back.
+    """
+    from srv6dmm.cli.output import console, fail, print_json
     from srv6dmm.dataplane.linux import LinuxKernel
+    from srv6dmm.model.errors import Srv6dmmError
 
-    kernel = LinuxKernel(netns)
-    found = list(kernel.read().values())
-    failures = kernel.delete(found)
-    kernel.close()
+    try:
+        kernel = LinuxKernel(netns)
+        try:
+            found = list(kernel.read().values())
+            failures = kernel.delete(found)
+        finally:
+            kernel.close()
+    except (Srv6dmmError, OSError) as error:
+        fail(str(error))
     if failures:
         fail("; ".join(f"{failure.identity}: {failure.reason}" for failure in failures))
+    if json:
+        print_json({"removed": len(found)})
+        return
     console.print(f"{len(found)} objects removed")

@@ -1,0 +1,62 @@
+"""Raw ICMPv6 sockets in a router's network namespace (RFC 3542)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from ipaddress import IPv6Address
+
+from srv6dmm.dataplane import namespace
+
+_ICMPV6_FILTER = 1
+_IPV6_PKTINFO = 50
+_PASS_NOTHING = 0xFFFFFFFF
+
+Ancillary = list[tuple[int, int, bytes]]
+
+
+def type_filter(*passed: int) -> bytes:
+    """Return the ICMP6_FILTER option that lets only these message types through."""
+    words = [_PASS_NOTHING] * 8
+    for kind in passed:
+        words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
+    return struct.pack("@8I", *words)
+
+
+def listen(network_namespace: str | None, *types: int) -> socket.socket:
+    """Return a non-blocking raw socket that hears these ICMPv6 types in the namespace.
+
+    The kernel checks the checksum of what it hands over and computes that of what is sent.
+    Raises OSError (CAP_NET_RAW is needed) and NamespaceError.
+    """
+    with namespace.inside(network_namespace):
+        made = socket.socket(
+            socket.AF_INET6,
+            socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+            socket.IPPROTO_ICMPV6,
+        )
+    try:
+        made.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, type_filter(*types))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def interface_index(network_namespace: str | None, interface: str) -> int:
+    """Return the index of an interface of the namespace. Raises OSError when there is none."""
+    with namespace.inside(network_namespace):
+        return socket.if_nametoindex(interface)
+
+
+def from_address(source: IPv6Address, index: int = 0) -> Ancillary:
+    """Return the ancillary data that makes a message leave with a source address."""
+    return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, source.packed + struct.pack("@I", index))]
+
+
+def hop_limit(ancillary: Ancillary) -> int:
+    """Return the hop limit a message arrived with; 0 when the kernel did not say."""
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_HOPLIMIT and len(data) >= 4:
+            return int(struct.unpack_from("@i", data)[0])
+    return 0
