@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address, IPv6Network
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from websockets.asyncio.server import ServerConnection, unix_serve
+from websockets.exceptions import ConnectionClosed
 
 from srv6dmm import codec
 from srv6dmm.model.addresses import link_local_from_mac
@@ -120,16 +122,20 @@ class FakeController:
         self.paths.append(request.path)
         self.authorization.append(request.headers.get("Authorization"))
         self.connections += 1
+        with contextlib.suppress(ConnectionClosed):
+            await self._hear(connection)
+
+    async def _hear(self, connection: ServerConnection) -> None:
         greeted = False
         async for frame in connection:
             message = codec.decode_message(frame)
             assert isinstance(message, FromAgent), message
-            if isinstance(message, Heartbeat):
-                self.heartbeats += 1
-                continue
             async with self._news:
-                self._connection = connection
-                self.heard.append(message)
+                if isinstance(message, Heartbeat):
+                    self.heartbeats += 1
+                else:
+                    self._connection = connection
+                    self.heard.append(message)
                 self._news.notify_all()
             if isinstance(message, Hello) and not greeted:
                 greeted = True
@@ -158,6 +164,12 @@ class FakeController:
         self._seen += 1
         assert isinstance(message, kind), message
         return message
+
+    async def next_heartbeats(self, count: int, timeout_s: float = 15.0) -> None:
+        """Wait for so many more heartbeats."""
+        enough = self.heartbeats + count
+        async with asyncio.timeout(timeout_s), self._news:
+            await self._news.wait_for(lambda: self.heartbeats >= enough)
 
     def silent(self) -> bool:
         """Tell whether everything heard was returned by `next`."""

@@ -150,6 +150,9 @@ class Stream:
                         await self._take(plan)
                     case Resync():
                         self._outgoing.put_nowait(await self._worker.resync())
+        except asyncio.CancelledError:
+            await socket.close(1001, "the agent stops")
+            raise
         finally:
             self._worker.listen(lambda message: None)
             for task in (writer, heartbeat):
