@@ -16,6 +16,7 @@ NOUNS = (
     "controller",
     "agent",
     "demo",
+    "lab",
     "mn",
     "path",
     "route",
