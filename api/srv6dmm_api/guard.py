@@ -12,11 +12,11 @@ from srv6dmm_api.problems import problem
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the member {twice!r} is given twice")
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise ValueError(f"the member {name[:80]!r} is given twice")
+        members[name] = value
     return members
 
 
@@ -56,10 +56,11 @@ class BodyGuard:
         await self._app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the body; None when the client went away."""
+        """Return the body; None when the client went away. Never holds more than the limit
+        and one chunk, whatever the length is said to be."""
         refusal = Refusal("body-too-large", f"at most {self._limit} bytes are taken", 413)
         for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value) > self._limit):
+            if name == b"content-length" and self._exceeds(value):
                 raise refusal
         body = bytearray()
         more = True
@@ -72,6 +73,12 @@ class BodyGuard:
                 raise refusal
             more = message.get("more_body", False)
         return bytes(body)
+
+    def _exceeds(self, length: bytes) -> bool:
+        if not length.isdigit():
+            raise Refusal("malformed-request", f"Content-Length {length[:40]!r} is no number", 400)
+        digits = length.lstrip(b"0")  # counted first: int() of thousands of digits is slow
+        return len(digits) > 18 or int(digits or b"0") > self._limit
 
     def _check(self, scope: Scope, body: bytes) -> None:
         if not body:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -13,9 +13,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from srv6dmm.controller import measure
 from srv6dmm.controller.service import Controller
 from srv6dmm.model.plan import SteeringEntry
-from srv6dmm.model.state import LeaseState
+from srv6dmm.model.state import LeaseState, RolloutPhase
 
 
 class ControllerCollector(Collector):
@@ -103,19 +104,50 @@ class ControllerCollector(Collector):
                 applied.add_metric([status.name], status.applied)
             failed.add_metric([status.name], len(status.failures))
             drift.add_metric([status.name], status.drift)
-        counts: dict[str, int] = {}
-        planner = self._controller.planner
-        for session in self._controller.state.sessions.values():
-            for router, entries in planner.session_entries(session).items():
-                found = sum(isinstance(entry, SteeringEntry) for entry in entries)
-                counts[router] = counts.get(router, 0) + found
-        for router, count in sorted(counts.items()):
+        for router, count in sorted(self._steering_entries().items()):
             steering.add_metric([router], count)
         yield from (connected, applied, failed, drift, steering)
 
+    def _steering_entries(self) -> dict[str, int]:
+        """Return the planned steering entries of every head-end.
 
-def registry(controller: Controller) -> CollectorRegistry:
-    """Return a registry of this controller alone."""
-    made = CollectorRegistry()
-    made.register(ControllerCollector(controller))
-    return made
+        Planning every session would stop the controller for seconds in a large domain. Of a
+        stable session each prefix away from its anchor is steered by every head-end but the
+        serving one, so counting is enough; sessions on the move are few and are planned.
+        """
+        head_ends = [node.name for node in self._controller.topology.head_ends()]
+        planner = self._controller.planner
+        away: dict[str, int] = {}
+        moving: dict[str, int] = {}
+        for session in self._controller.state.sessions.values():
+            if session.rollout is RolloutPhase.STABLE:
+                steered = sum(b.anchor != session.serving for b in session.bindings)
+                away[session.serving] = away.get(session.serving, 0) + steered
+                continue
+            for router, entries in planner.session_entries(session).items():
+                found = sum(isinstance(entry, SteeringEntry) for entry in entries)
+                moving[router] = moving.get(router, 0) + found
+        total = sum(away.values())
+        return {name: total - away.get(name, 0) + moving.get(name, 0) for name in head_ends}
+
+
+class Metrics:
+    """One controller's metrics, in a registry of their own."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(ControllerCollector(controller))
+        self._commits = Histogram(
+            "srv6dmm_store_commit_seconds",
+            "From an event's decision until it was durable",
+            registry=self._registry,
+            buckets=measure.Histogram.BOUNDS,
+        )
+
+    def committed(self, timings: measure.Timings) -> None:
+        """Note how long a new event took to become durable."""
+        self._commits.observe((timings.durable_ms - timings.decided_ms) / 1e3)
+
+    def text(self) -> bytes:
+        """Return everything in the Prometheus text format."""
+        return generate_latest(self._registry)

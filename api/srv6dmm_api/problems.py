@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from fastapi import Request, Response
@@ -15,12 +16,13 @@ PREFIX = "urn:srv6dmm:problem:"
 MEDIA_TYPE = "application/problem+json"
 
 TITLES = {
-    "detach-without-session": "The mobile node has no session",
+    "body-too-large": "The body is too large",
     "event-id-reused": "The event id was used for another event",
     "forbidden": "The token does not allow this",
     "handover-aborted": "The roll-out was aborted; the old path is untouched",
-    "body-too-large": "The body is too large",
+    "internal-error": "The controller made a mistake",
     "malformed-json": "The body is not JSON",
+    "malformed-request": "The request is not HTTP as it should be",
     "method-not-allowed": "The method is not allowed here",
     "not-found": "There is nothing here",
     "prefix-pool-exhausted": "The access router has no free prefix",
@@ -40,16 +42,20 @@ TITLES = {
 }
 """Every problem type there is; docs/api.md lists the same ones."""
 
+FAULTS_SHOWN = 20
+"""Validation faults listed in one answer: an answer must not outgrow its question."""
+_POINTER_SHOWN = 200
 
-def problem(refusal: Refusal, instance: str) -> Response:
-    """Return the problem document of a refusal."""
+
+def problem(refusal: Refusal, path: str) -> Response:
+    """Return the problem document of a refusal to a request of `path`."""
     body: dict[str, Any] = {
         **refusal.extra,
         "type": PREFIX + refusal.type,
-        "title": TITLES[refusal.type],
+        "title": TITLES.get(refusal.type, refusal.type),
         "status": refusal.status,
-        "detail": refusal.detail,
-        "instance": instance,
+        "detail": _encodable(refusal.detail),
+        "instance": quote(path, safe="/:@!$&'()*+,;=-._~"),
     }
     if refusal.binding_status is not None:
         body["binding_status"] = int(refusal.binding_status)
@@ -62,33 +68,56 @@ def problem(refusal: Refusal, instance: str) -> Response:
 async def on_refusal(request: Request, error: Exception) -> Response:
     """Render a Refusal."""
     assert isinstance(error, Refusal)
-    return problem(error, request.url.path)
+    return problem(error, request.scope["path"])
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Render what the framework refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
-    kinds = {404: "not-found", 405: "method-not-allowed", 400: "malformed-json"}
-    kind = kinds.get(error.status_code, "validation")
-    detail = f"{request.method} {request.url.path}: {error.detail}; see /openapi.json"
-    response = problem(Refusal(kind, detail, error.status_code), request.url.path)
+    kinds = {404: "not-found", 405: "method-not-allowed"}
+    kind = kinds.get(error.status_code, "malformed-request")
+    path = request.scope["path"]
+    detail = f"{request.method} {path}: {error.detail}; see /openapi.json"
+    response = problem(Refusal(kind, detail, error.status_code), path)
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
 
 
 async def on_validation(request: Request, error: Exception) -> Response:
-    """Render a request that does not fit its schema: every fault with its JSON pointer."""
+    """Render a request that does not fit its schema: the faults with their JSON pointers."""
     assert isinstance(error, RequestValidationError)
     faults = []
-    for fault in error.errors():
+    found = error.errors()
+    for fault in found[:FAULTS_SHOWN]:
         if fault["type"] == "json_invalid":
             reason = fault.get("ctx", {}).get("error", "broken")
             refusal = Refusal("malformed-json", f"the body is not JSON: {reason}", 400)
-            return problem(refusal, request.url.path)
-        place = [str(part) for part in fault["loc"]]
-        pointer = "/" + "/".join(place[1:] if place[0] == "body" else place)
-        faults.append({"pointer": pointer, "in": place[0], "message": fault["msg"]})
-    detail = "; ".join(f"{fault['pointer']}: {fault['message']}" for fault in faults)
+            return problem(refusal, request.scope["path"])
+        place, *parts = (str(part) for part in fault["loc"])
+        faults.append({"pointer": _pointer(parts), "in": place, "message": fault["msg"]})
+    detail = "; ".join(
+        f"{fault['in']} {fault['pointer']}".strip() + f": {fault['message']}" for fault in faults
+    )
+    if len(found) > FAULTS_SHOWN:
+        detail += f"; and {len(found) - FAULTS_SHOWN} more"
     refusal = Refusal("validation", detail, 422, extra={"errors": faults})
-    return problem(refusal, request.url.path)
+    return problem(refusal, request.scope["path"])
+
+
+async def on_mistake(request: Request, error: Exception) -> Response:
+    """Render a fault of ours; the framework logs the error itself."""
+    detail = f"{type(error).__name__}; the controller's log says more, please report it"
+    return problem(Refusal("internal-error", detail, 500), request.scope["path"])
+
+
+def _pointer(parts: list[str]) -> str:
+    """Return a JSON pointer (RFC 6901), which may be cut short."""
+    whole = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+    cut = whole if len(whole) <= _POINTER_SHOWN else whole[:_POINTER_SHOWN] + "..."
+    return _encodable(cut)
+
+
+def _encodable(text: str) -> str:
+    """Return text with lone surrogates, which JSON can carry in and UTF-8 cannot out, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from srv6dmm.model.addresses import parse_mac
 
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
+"""Names of mobile nodes, routers, interfaces and events: nothing that needs quoting anywhere."""
+IDENTIFIER_OR_NOTHING = r"^([A-Za-z0-9][A-Za-z0-9._:@-]{0,127})?$"
 Identifier = Annotated[str, Field(pattern=IDENTIFIER, max_length=128)]
-Mac = Annotated[str, Field(max_length=17), AfterValidator(parse_mac)]
+Mac = Annotated[
+    str,
+    Field(max_length=17),
+    AfterValidator(parse_mac),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}$",
+            "description": "Unicast link-layer address; the node's link-local follows from it.",
+        }
+    ),
+]
 
 _TIMESTAMP = Field(
     default=None,
@@ -175,15 +188,3 @@ class Problem(BaseModel):
     detail: str
     instance: str
     binding_status: int | None = None
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses of the statuses an operation may refuse with."""
-    return {
-        status: {
-            "model": Problem,
-            "content": {"application/problem+json": {}},
-            "description": "Refused; nothing was changed.",
-        }
-        for status in statuses
-    }

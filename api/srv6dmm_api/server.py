@@ -8,6 +8,7 @@ import ipaddress
 import os
 import signal
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.store.sqlite import SqliteStore
 from srv6dmm_api.app import create_app
 from srv6dmm_api.auth import TokenTable
+from srv6dmm_api.stream import MAX_FRAME
 
 log = structlog.get_logger()
 
@@ -35,6 +37,8 @@ class ListenError(Srv6dmmError):
 def check_exposure(settings: ControllerSettings) -> None:
     """Raise ListenError when events could be forged from beyond this host."""
     http = settings.http
+    if (http.tls_certificate is None) != (http.tls_key is None):
+        raise ListenError("TLS needs both http.tls_certificate and http.tls_key")
     loopback = http.host == "localhost" or _is_loopback(http.host)
     if loopback or (http.tokens and http.tls_certificate and http.tls_key):
         return
@@ -58,35 +62,55 @@ def tcp_socket(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM
         )[0]
         made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
     except OSError as error:
         raise ListenError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except (OSError, OverflowError) as error:
+        made.close()
+        reason = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
+        raise ListenError(f"cannot listen on {host} port {port}: {reason}") from error
     return made
 
 
 def unix_socket(path: Path) -> socket.socket:
-    """Return a bound Unix socket, mode 0600; a file nobody listens on is replaced."""
+    """Return a bound Unix socket, mode 0600. A socket file nobody listens on is replaced.
+
+    Raises ListenError when somebody does, or when the path is any other kind of file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except OSError as error:
-                if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
-                    raise ListenError(f"{path} is in the way: {error.strerror}") from error
-                path.unlink(missing_ok=True)
-            else:
-                raise ListenError(f"another controller listens on {path}")
+    _clear(path)
     made = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)
     try:
         made.bind(str(path))
     except OSError as error:
-        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+        made.close()
+        reason = error.strerror or str(error)
+        raise ListenError(f"cannot listen on {path}: {reason}") from error
     finally:
         os.umask(mask)
     return made
+
+
+def _clear(path: Path) -> None:
+    """Remove what a killed controller left at `path`, and nothing else."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(f"{path} is in the way: it is no socket; name another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
+                raise ListenError(f"{path} is in the way: {error.strerror}") from error
+            path.unlink(missing_ok=True)
+        else:
+            raise ListenError(f"another controller listens on {path}")
 
 
 def _announce(http: HttpSettings, listening: socket.socket, ready_file: Path | None) -> None:
@@ -94,15 +118,25 @@ def _announce(http: HttpSettings, listening: socket.socket, ready_file: Path | N
     host, port = listening.getsockname()[:2]
     line = f"listening {scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     print(line, flush=True)
-    if ready_file is not None:
-        ready_file.write_text(line + "\n")
+    if ready_file is not None:  # whole or not at all: somebody waits for it
+        fresh = ready_file.with_name(ready_file.name + ".new")
+        fresh.write_text(line + "\n")
+        fresh.replace(ready_file)
 
 
 class _Server(uvicorn.Server):
-    """Tells long-lived responses to end when the server does; leaves signals to `serve`."""
+    """Tells long-lived responses to end when the server does; leaves signals to `serve`.
 
-    stopping: asyncio.Event
-    up: asyncio.Event
+    Speaks plain HTTP on the Unix socket also where TCP has TLS: nobody is in between there.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, stopping: asyncio.Event, unix: socket.socket | None
+    ) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+        self._stopping = stopping
+        self._unix = unix
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,11 +145,23 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._unix is not None:
+            self.servers.append(
+                await asyncio.get_running_loop().create_unix_server(
+                    self._protocol, sock=self._unix, backlog=self.config.backlog
+                )
+            )
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.stopping.set()
+        self._stopping.set()
         await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
 
 async def serve(settings: ControllerSettings, ready_file: Path | None = None) -> None:
@@ -126,17 +172,19 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
     """
     check_exposure(settings)
     http = settings.http
-    topology = parse_topology(settings.topology.read_text(), str(settings.topology))
+    topology = parse_topology(
+        settings.topology.read_text("utf-8", "replace"), str(settings.topology)
+    )
     tokens = TokenTable.load(http.tokens) if http.tokens else None
     store = SqliteStore(settings.store.path)
-    sockets: list[socket.socket] = []
+    tcp = unix = None
     try:
         controller = Controller(
             topology, settings.mobility, settings.rollout, store, SystemClock(), uuid.uuid4().hex
         )
-        sockets.append(tcp_socket(http.host, http.port))
+        tcp = tcp_socket(http.host, http.port)
         if http.unix_socket is not None:
-            sockets.append(unix_socket(http.unix_socket))
+            unix = unix_socket(http.unix_socket)
         app = create_app(controller, settings, tokens)
         server = _Server(
             uvicorn.Config(
@@ -147,35 +195,36 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
                 proxy_headers=False,
                 server_header=False,
                 log_level="warning",
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=1,
                 timeout_keep_alive=75,
-                ws_max_size=64 * 1024 * 1024,
+                ws_max_size=MAX_FRAME,
                 ws_ping_interval=None,
                 ssl_certfile=http.tls_certificate,
                 ssl_keyfile=http.tls_key,
-            )
+            ),
+            app.state.stopping,
+            unix,
         )
-        server.stopping = app.state.stopping
-        server.up = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
         await controller.start()
-        running = asyncio.create_task(server.serve(sockets=sockets))
+        running = asyncio.create_task(server.serve(sockets=[tcp]))
         started = asyncio.create_task(server.up.wait())
         await asyncio.wait((running, started), return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if running.done():
             await running
-        _announce(http, sockets[0], ready_file)
+        _announce(http, tcp, ready_file)
         stopping = asyncio.create_task(app.state.stopping.wait())
         await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
         await controller.stop()
         stopping.cancel()
         await running
     finally:
-        for made in sockets:
-            made.close()
-        if http.unix_socket is not None and len(sockets) == 2:
+        if tcp is not None:
+            tcp.close()
+        if unix is not None and http.unix_socket is not None:
+            unix.close()
             http.unix_socket.unlink(missing_ok=True)
         store.close()

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from srv6dmm.cli.output import fail
+from srv6dmm.cli.output import USAGE, fail
 
 DEFAULT = "http://127.0.0.1:8642"
-HELP = "Controller: http://, https:// or http+unix:///path."
 ENVIRONMENT = "SRV6DMM_CONTROLLER"
+TOKEN_ENVIRONMENT = "SRV6DMM_TOKEN"
+AUTHORITY_ENVIRONMENT = "SRV6DMM_TLS_CA"
 
 
 class Client:
-    """Talks to one controller; problems end the command with their detail."""
+    """Talks to one controller; problems end the command with their detail.
+
+    The environment says where (SRV6DMM_CONTROLLER), with which token (SRV6DMM_TOKEN) and whose
+    certificates to trust besides the host's (SRV6DMM_TLS_CA, a PEM file).
+    """
 
     def __init__(self, controller: str | None = None) -> None:
-        url = controller or os.environ.get(ENVIRONMENT, DEFAULT)
-        token = os.environ.get("SRV6DMM_TOKEN")
-        parts = urlsplit(url)
-        transport = None
+        self._where = controller or os.environ.get(ENVIRONMENT) or DEFAULT
+        parts = urlsplit(self._where)
         if parts.scheme == "http+unix":
-            transport = httpx.HTTPTransport(uds=parts.path)
-            url = "http://srv6dmm"
-        self._where = controller or os.environ.get(ENVIRONMENT, DEFAULT)
+            if not parts.path.startswith("/") or parts.netloc:
+                fail(f"{self._where!r} must be http+unix:///path", USAGE)
+        elif parts.scheme not in ("http", "https") or not parts.netloc:
+            fail(
+                f"controller {self._where!r} must be http://, https:// or http+unix:///path", USAGE
+            )
+        unix = parts.scheme == "http+unix"
+        token = os.environ.get(TOKEN_ENVIRONMENT)
         self._http = httpx.Client(
-            base_url=url,
-            transport=transport,
+            base_url="http://srv6dmm" if unix else self._where,
+            transport=httpx.HTTPTransport(uds=parts.path) if unix else None,
+            verify=_trust() if parts.scheme == "https" else False,
             timeout=70,
             trust_env=False,
             headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -78,3 +88,19 @@ class Client:
             fail(f"{problem['title']}: {problem['detail']}")
         except (ValueError, KeyError, TypeError):
             fail(f"{response.request.url} answered {response.status_code}")
+
+
+def segment(name: str) -> str:
+    """Return a name as one segment of a path, whatever is in it."""
+    return quote(name, safe="")
+
+
+def _trust() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority = os.environ.get(AUTHORITY_ENVIRONMENT)
+    if authority:
+        try:
+            context.load_verify_locations(authority)
+        except OSError as error:
+            fail(f"{AUTHORITY_ENVIRONMENT}={authority}: {error.strerror or error}")
+    return context

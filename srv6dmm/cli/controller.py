@@ -18,7 +18,9 @@ def _controller(
     topology: Annotated[Path | None, typer.Option(help="Topology file.")] = None,
     store: Annotated[Path | None, typer.Option(help="SQLite file.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0: any free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0: any free one.")
+    ] = None,
     unix_socket: Annotated[Path | None, typer.Option(help="Also listen here.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Written once ready.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning.")] = None,
@@ -26,12 +28,22 @@ def _controller(
     """Run the control service until SIGTERM."""
     import asyncio
 
+    from pydantic import ValidationError
     from srv6dmm_api.server import serve
 
     from srv6dmm.cli import logs
+    from srv6dmm.cli.output import fail
     from srv6dmm.config import ControllerSettings, read_toml
 
-    settings = ControllerSettings(**read_toml(config))
+    try:
+        settings = ControllerSettings(**read_toml(config))
+    except ValidationError as error:
+        fail(
+            f"{config or 'environment'}: "
+            + "; ".join(
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+            )
+        )
     changes: dict[str, Any] = {}
     if topology is not None:
         changes["topology"] = topology

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -21,7 +22,9 @@ def _events(
     json: Json = False,
 ) -> None:
     """Follow the event feed; Ctrl-C ends it."""
+    import contextlib
     import sys
+    from datetime import datetime
 
     import msgspec
 
@@ -29,25 +32,34 @@ def _events(
     from srv6dmm.cli.output import console
 
     query = {} if since is None else {"since": since}
-    seen = 0
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Client(controller).stream("/v1/events", **query) as lines,
+    ):
+        for seen, event in enumerate(_frames(lines), start=1):
+            data = msgspec.json.decode(event["data"])
+            if json:
+                whole = {"id": int(event["id"]), "kind": event["event"], **data}
+                sys.stdout.write(msgspec.json.encode(whole).decode() + "\n")
+                sys.stdout.flush()
+            else:
+                at = datetime.fromtimestamp(data.pop("at_ms") / 1e3)
+                text = " ".join(f"{key}={value}" for key, value in data.items())
+                console.print(
+                    f"{at:%H:%M:%S.%f} {event['event']:16} {text}", markup=False, soft_wrap=True
+                )
+            if count is not None and seen >= count:
+                return
+
+
+def _frames(lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    """Yield the fields of every event; comments are left out."""
     event: dict[str, str] = {}
-    with Client(controller).stream("/v1/events", **query) as lines:
-        for line in lines:
-            if line:
-                name, _, value = line.partition(": ")
-                event[name] = value
-                continue
+    for line in lines:
+        if not line:
             if "data" in event:
-                data = msgspec.json.decode(event["data"])
-                if json:
-                    whole = {"id": int(event["id"]), "kind": event["event"], **data}
-                    sys.stdout.write(msgspec.json.encode(whole).decode() + "\n")
-                    sys.stdout.flush()
-                else:
-                    data.pop("at_ms", None)
-                    text = " ".join(f"{key}={value}" for key, value in data.items())
-                    console.print(f"{event['id']:>6} {event['event']:16} {text}", markup=False)
-                seen += 1
-                if count is not None and seen >= count:
-                    return
+                yield event
             event = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            event[name] = value

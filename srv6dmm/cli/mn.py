@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,21 @@ def register(app: typer.Typer) -> None:
 
 Name = Annotated[str, typer.Argument(help="The mobile node.")]
 Router = Annotated[str, typer.Argument(help="The access router.")]
-Wait = Annotated[str, typer.Option(help="durable or applied.")]
+Timestamp = Annotated[
+    int | None, typer.Option(help="When it happened, milliseconds since the epoch.")
+]
+Sequence = Annotated[int | None, typer.Option(help="Sequence number, 0 to 65535.")]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait for applied.")]
+
+
+class Wait(StrEnum):
+    """How long a verb waits for its event."""
+
+    DURABLE = "durable"
+    APPLIED = "applied"
+
+
+WaitFor = Annotated[Wait, typer.Option(help="Wait until durable, or applied everywhere.")]
 EventId = Annotated[str | None, typer.Option(help="Names the event; default: random.")]
 Interface = Annotated[str, typer.Option(help="Interface of the mobile node.")]
 
@@ -30,36 +45,48 @@ def _attach(
     mobile_node: Name,
     access_router: Router,
     mac: Annotated[str, typer.Argument(help="Its link-layer address.")],
-    wait: Wait = "applied",
+    wait: WaitFor = Wait.APPLIED,
+    timeout: Timeout = 10.0,
     event_id: EventId = None,
     interface: Interface = "0",
     lifetime: Annotated[int | None, typer.Option(help="Seconds.")] = None,
+    handoff: Annotated[int | None, typer.Option(help="Handoff indicator, 1 to 5.")] = None,
+    timestamp: Timestamp = None,
+    sequence: Sequence = None,
     controller: Controller = None,
     json: Json = False,
 ) -> None:
     """Tell the controller that a node appeared at an access router."""
-    body: dict[str, Any] = _event(mobile_node, access_router, event_id, interface)
-    body["link_layer_address"] = mac
-    if lifetime is not None:
-        body["lifetime"] = lifetime
-    _submit("attach", body, wait, controller, json)
+    body = _event(mobile_node, access_router, event_id, interface, timestamp, sequence)
+    body |= {"link_layer_address": mac, "lifetime": lifetime, "handoff_indicator": handoff}
+    _submit("attach", body, wait, timeout, controller, json)
 
 
 def _detach(
     mobile_node: Name,
     access_router: Router,
-    wait: Wait = "applied",
+    wait: WaitFor = Wait.APPLIED,
+    timeout: Timeout = 10.0,
     event_id: EventId = None,
     interface: Interface = "0",
+    timestamp: Timestamp = None,
+    sequence: Sequence = None,
     controller: Controller = None,
     json: Json = False,
 ) -> None:
     """Tell the controller that a node left its access router."""
-    body = _event(mobile_node, access_router, event_id, interface)
-    _submit("detach", body, wait, controller, json)
+    body = _event(mobile_node, access_router, event_id, interface, timestamp, sequence)
+    _submit("detach", body, wait, timeout, controller, json)
 
 
-def _event(node: str, router: str, event_id: str | None, interface: str) -> dict[str, Any]:
+def _event(
+    node: str,
+    router: str,
+    event_id: str | None,
+    interface: str,
+    timestamp: int | None,
+    sequence: int | None,
+) -> dict[str, Any]:
     import uuid
 
     return {
@@ -67,14 +94,24 @@ def _event(node: str, router: str, event_id: str | None, interface: str) -> dict
         "mobile_node": node,
         "access_router": router,
         "interface": interface,
+        "timestamp": timestamp,
+        "sequence": sequence,
     }
 
 
-def _submit(verb: str, body: dict[str, Any], wait: str, controller: str | None, json: bool) -> None:
+def _submit(
+    verb: str,
+    body: dict[str, Any],
+    wait: Wait,
+    timeout: float,
+    controller: str | None,
+    json: bool,
+) -> None:
     from srv6dmm.cli.client import Client
     from srv6dmm.cli.output import console, print_json
 
-    answer = Client(controller).post(f"/v1/{verb}", body, wait=wait)
+    given = {name: value for name, value in body.items() if value is not None}
+    answer = Client(controller).post(f"/v1/{verb}", given, wait=wait.value, timeout=timeout)
     if json:
         print_json(answer)
         return
@@ -95,11 +132,17 @@ def _list(controller: Controller = None, json: Json = False) -> None:
     from srv6dmm.cli.client import Client
     from srv6dmm.cli.output import console, print_json
 
-    found = Client(controller).get("/v1/mobile-nodes")
+    client = Client(controller)
+    nodes: list[dict[str, Any]] = []
+    page = client.get("/v1/mobile-nodes")
+    nodes += page["mobile_nodes"]
+    while "next" in page:
+        page = client.get("/v1/mobile-nodes", after=page["next"])
+        nodes += page["mobile_nodes"]
     if json:
-        print_json(found)
+        print_json({"mobile_nodes": nodes})
         return
-    for node in found["mobile_nodes"]:
+    for node in nodes:
         for session in node["sessions"]:
             prefixes = ", ".join(
                 f"{b['prefix']}{'' if b['state'] == 'home' else '*'}" for b in session["bindings"]
@@ -113,10 +156,10 @@ def _list(controller: Controller = None, json: Json = False) -> None:
 
 def _show(mobile_node: Name, controller: Controller = None, json: Json = False) -> None:
     """One mobile node, with the segment list at every head-end."""
-    from srv6dmm.cli.client import Client
+    from srv6dmm.cli.client import Client, segment
     from srv6dmm.cli.output import console, print_json
 
-    found = Client(controller).get(f"/v1/mobile-nodes/{mobile_node}")
+    found = Client(controller).get(f"/v1/mobile-nodes/{segment(mobile_node)}")
     if json:
         print_json(found)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,20 +18,34 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(
-    source: Annotated[str, typer.Argument(help="The head-end.")],
-    target: Annotated[str, typer.Argument(help="The serving router.")],
+    source: Annotated[str, typer.Argument(help="A head-end; alone: a mobile node.")],
+    target: Annotated[str | None, typer.Argument(help="The serving router.")] = None,
     controller: Controller = None,
     json: Json = False,
 ) -> None:
-    """Show how a head-end reaches a serving router."""
+    """Show how a head-end reaches a serving router, or every path of a mobile node."""
     from srv6dmm.cli.client import Client
     from srv6dmm.cli.output import console, print_json
 
-    found = Client(controller).get("/v1/paths", **{"from": source, "to": target})
+    query = {"mobile_node": source} if target is None else {"from": source, "to": target}
+    found = Client(controller).get("/v1/paths", **query)
     if json:
         print_json(found)
         return
-    console.print(f"path     {' '.join(found['path'])}  metric {found['metric']}")
+    if target is not None:
+        _print(found)
+        return
+    if not found["paths"]:
+        console.print(f"{source}: every prefix is at home; plain routing leads there")
+    for path in found["paths"]:
+        console.print(f"{path['prefix']} at {path['from']}", markup=False)
+        _print(path)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from srv6dmm.cli.output import console
+
+    console.print(f"path     {' '.join(found['path'])}  metric {found['metric']}", soft_wrap=True)
     console.print(f"mode     {found['mode']}, {found['overhead_bytes']} bytes more")
     for segment in found["segments"]:
         console.print(f"segment  {segment['sid']}  {segment['behavior']} of {segment['router']}")

@@ -30,11 +30,11 @@ def _show(
     json: Json = False,
 ) -> None:
     """Show planned routes: of mobile prefixes, or all."""
-    from srv6dmm.cli.client import Client
+    from srv6dmm.cli.client import Client, segment
     from srv6dmm.cli.output import console, print_json
 
     client = Client(controller)
-    plans = [client.get(f"/v1/routers/{name}/plan") for name in _names(client, router)]
+    plans = [client.get(f"/v1/routers/{segment(name)}/plan") for name in _names(client, router)]
     if json:
         print_json({"plans": plans})
         return
@@ -68,11 +68,13 @@ def _line(entry: dict[str, Any], everything: bool) -> str | None:
 
 def _diff(router: Router = None, controller: Controller = None, json: Json = False) -> None:
     """Have routers read their kernels back; exit 3 if anything had drifted (it is repaired)."""
-    from srv6dmm.cli.client import Client
+    from srv6dmm.cli.client import Client, segment
     from srv6dmm.cli.output import DRIFT, console, print_json
 
     client = Client(controller)
-    reports = [client.post(f"/v1/routers/{name}/resync") for name in _names(client, router)]
+    reports = [
+        client.post(f"/v1/routers/{segment(name)}/resync") for name in _names(client, router)
+    ]
     kinds = ("missing", "different", "superfluous")
     drift = sum(len(report[kind]) for report in reports for kind in kinds)
     if json:

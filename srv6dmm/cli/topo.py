@@ -26,7 +26,7 @@ def _check(
     from srv6dmm.core.topology import TopologyErrors, parse_topology
 
     try:
-        topology = parse_topology(file.read_text(), str(file))
+        topology = parse_topology(file.read_text("utf-8", "replace"), str(file))
     except TopologyErrors as errors:
         if json:
             print_json(

@@ -1,0 +1,354 @@
+"""What GET routes answer, for the OpenAPI document; tests hold the answers to these shapes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _shape(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
+
+
+_BINDINGS = [
+    {
+        "prefix": "2001:db8:a1::/64",
+        "anchor": "ar1",
+        "state": "steered",
+        "type": "session-lasting",
+        "preferred": False,
+    },
+    {
+        "prefix": "2001:db8:a3::/64",
+        "anchor": "ar3",
+        "state": "home",
+        "type": "session-lasting",
+        "preferred": True,
+    },
+]
+_STEERING = {
+    "head_end": "br1",
+    "prefix": "2001:db8:a1::/64",
+    "mode": "encap.red",
+    "segments": ["fc00:0:a3:d06::"],
+    "path": ["br1", "tr1", "ar3"],
+}
+_SESSION = {
+    "mobile_node": "mn1",
+    "interface": "0",
+    "link_layer_address": "02:00:00:00:01:01",
+    "serving": "ar3",
+    "epoch": 2,
+    "phase": "active",
+    "rollout": "stable",
+    "pending": [],
+    "expires_ms": 1_800_000_000_000,
+    "bindings": _BINDINGS,
+    "steering": [_STEERING],
+}
+_NODE = {"mobile_node": "mn1", "sessions": [_SESSION]}
+_ROUTER = {
+    "name": "ar1",
+    "role": "access",
+    "connected": True,
+    "boot_id": "5f0c",
+    "version": "0.1.0",
+    "applied": 17,
+    "target": 17,
+    "capabilities": {"encap_red": True},
+    "failures": [],
+    "last_seen_ms": 1_800_000_000_000,
+    "drift": 0,
+}
+_PATH = {
+    "from": "br1",
+    "to": "ar3",
+    "path": ["br1", "tr1", "ar3"],
+    "metric": 20,
+    "mode": "encap.red",
+    "overhead_bytes": 40,
+    "segments": [{"sid": "fc00:0:a3:d06::", "router": "ar3", "behavior": "End.DT6"}],
+}
+
+
+class BindingShape(BaseModel):
+    """A prefix of a session: `home` where its anchor serves it, else `steered`."""
+
+    model_config = ConfigDict(extra="forbid")
+    prefix: str
+    anchor: str
+    state: Literal["home", "steered"]
+    type: Literal["fixed", "session-lasting", "non-persistent", "graceful-replacement"]
+    preferred: bool
+
+
+class SteeringShape(BaseModel):
+    """What one head-end does with one prefix now: segments in travel order."""
+
+    model_config = ConfigDict(extra="forbid")
+    head_end: str
+    prefix: str
+    mode: Literal["encap", "encap.red", "inline"]
+    segments: list[str]
+    path: list[str]
+
+
+class SessionShape(BaseModel):
+    """One interface of a mobile node."""
+
+    model_config = ConfigDict(extra="forbid")
+    mobile_node: str
+    interface: str
+    link_layer_address: str
+    serving: str
+    epoch: int
+    phase: Literal["active", "detach-wait"]
+    rollout: Literal["prepare", "switch", "redirect", "stable"]
+    pending: list[str] = Field(description="Routers the present stage still waits for.")
+    expires_ms: int
+    bindings: list[BindingShape]
+    steering: list[SteeringShape]
+
+
+class NodeShape(BaseModel):
+    """A mobile node with its sessions."""
+
+    model_config = _shape(_NODE)
+    mobile_node: str
+    sessions: list[SessionShape]
+
+
+class NodesShape(BaseModel):
+    """Mobile nodes in name order."""
+
+    model_config = _shape({"mobile_nodes": [_NODE]})
+    mobile_nodes: list[NodeShape]
+    next: str | None = Field(
+        default=None, description="Only where there are more: give it as `after`."
+    )
+
+
+class FailureShape(BaseModel):
+    """A plan entry that the router's kernel refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    key: str
+    errno: int
+    reason: str
+
+
+class RouterShape(BaseModel):
+    """A router, and how far its agent has come."""
+
+    model_config = _shape(_ROUTER)
+    name: str
+    role: Literal["access", "border", "transit"]
+    connected: bool
+    boot_id: str | None
+    version: str | None
+    applied: int | None = Field(description="Newest revision acknowledged.")
+    target: int = Field(description="Newest revision that concerns it.")
+    capabilities: dict[str, bool]
+    failures: list[FailureShape]
+    last_seen_ms: int | None
+    drift: int = Field(description="Objects repaired since it connected.")
+
+
+class RoutersShape(BaseModel):
+    """Every router in name order."""
+
+    model_config = _shape({"routers": [_ROUTER]})
+    routers: list[RouterShape]
+
+
+class EntryShape(BaseModel):
+    """A plan entry: further members depend on its kind."""
+
+    model_config = ConfigDict(extra="allow")
+    kind: Literal[
+        "RouterSettings",
+        "UnderlayRoute",
+        "UnreachableRoute",
+        "LocalSid",
+        "Delivery",
+        "SteeringEntry",
+        "DropEntry",
+        "Advertisement",
+    ]
+    key: str
+
+
+class PlanShape(BaseModel):
+    """All that a router must hold, entries sorted by key."""
+
+    model_config = _shape(
+        {
+            "router": "br1",
+            "revision": 17,
+            "entries": [
+                {
+                    "kind": "SteeringEntry",
+                    "key": "mobile 2001:db8:a1::/64",
+                    "prefix": "2001:db8:a1::/64",
+                    "segments": ["fc00:0:a3:d06::"],
+                    "mode": "encap.red",
+                    "interface": "core0",
+                    "mobile_node": "mn1",
+                    "epoch": 2,
+                }
+            ],
+        }
+    )
+    router: str
+    revision: int
+    entries: list[EntryShape]
+
+
+class ReportShape(BaseModel):
+    """What a read-back found, by plan key or kernel identity; it has been repaired."""
+
+    model_config = _shape(
+        {
+            "router": "br1",
+            "revision": 17,
+            "missing": ["mobile 2001:db8:a1::/64"],
+            "different": [],
+            "superfluous": [],
+            "sid_packets": {"fc00:0:b1:e00::": [1200, 96000, 0]},
+        }
+    )
+    router: str
+    revision: int
+    missing: list[str]
+    different: list[str]
+    superfluous: list[str]
+    sid_packets: dict[str, tuple[int, int, int]] = Field(
+        description="SID to packets, bytes and errors, where the kernel counts."
+    )
+
+
+class SegmentShape(BaseModel):
+    """A SID, whose it is and what it does there (RFC 8986)."""
+
+    model_config = ConfigDict(extra="forbid")
+    sid: str
+    router: str
+    behavior: Literal["End", "End.X", "End.DT6", "End.DX4"]
+
+
+class PathShape(BaseModel):
+    """How a head-end reaches a router: segments in travel order."""
+
+    model_config = _shape(_PATH)
+    source: str = Field(alias="from")
+    to: str
+    path: list[str]
+    metric: int
+    mode: Literal["encap", "encap.red", "inline"]
+    overhead_bytes: int
+    segments: list[SegmentShape]
+
+
+class FlowPathShape(PathShape):
+    """How one head-end reaches one steered prefix of a mobile node."""
+
+    model_config = ConfigDict(extra="forbid")
+    interface: str
+    prefix: str
+
+
+class NodePathsShape(BaseModel):
+    """Every steered path of a mobile node; empty when all its prefixes are at home."""
+
+    model_config = _shape(
+        {
+            "mobile_node": "mn1",
+            "paths": [{**_PATH, "interface": "0", "prefix": "2001:db8:a1::/64"}],
+        }
+    )
+    mobile_node: str
+    paths: list[FlowPathShape]
+
+
+class SidsShape(BaseModel):
+    """The SIDs of one router; `adjacencies` by core interface."""
+
+    model_config = ConfigDict(extra="forbid")
+    router: str
+    end: str
+    end_dt6: str
+    end_dx4: str | None
+    adjacencies: dict[str, str]
+
+
+class TopologyShape(BaseModel):
+    """The topology in use. `inner_mtu`: what mobile nodes are told."""
+
+    model_config = _shape(
+        {
+            "domain": {
+                "name": "campus",
+                "sid_block": "fc00::/32",
+                "encap_mode": "encap.red",
+                "max_segments": 1,
+                "router_link_local": "fe80::1",
+                "router_mac": "02:00:5e:00:64:01",
+            },
+            "nodes": {
+                "tr1": {
+                    "name": "tr1",
+                    "role": "transit",
+                    "index": 1,
+                    "locator": {"prefix": "fc00:0:1::/48", "function_bits": 16},
+                    "pools": [],
+                    "announces": [],
+                    "access_interface": None,
+                    "mac": None,
+                    "next_hop4": None,
+                    "explicit_sids": [],
+                }
+            },
+            "links": [
+                {
+                    "a": {"node": "tr1", "interface": "port0"},
+                    "b": {"node": "ar1", "interface": "core0"},
+                    "metric": 10,
+                    "delay_us": 0,
+                    "mtu": 1600,
+                }
+            ],
+            "revision": 1,
+            "sids": {
+                "tr1": {
+                    "router": "tr1",
+                    "end": "fc00:0:1:e00::",
+                    "end_dt6": "fc00:0:1:d06::",
+                    "end_dx4": None,
+                    "adjacencies": {"port0": "fc00:0:1:f01::"},
+                }
+            },
+            "inner_mtu": 1500,
+        }
+    )
+    domain: dict[str, Any]
+    nodes: dict[str, dict[str, Any]]
+    links: list[dict[str, Any]]
+    revision: int
+    sids: dict[str, SidsShape]
+    inner_mtu: int
+
+
+class HealthShape(BaseModel):
+    """The process runs."""
+
+    model_config = _shape({"status": "ok"})
+    status: Literal["ok"]
+
+
+class ReadyShape(BaseModel):
+    """Whether events would be accepted now, and if not why not."""
+
+    model_config = _shape({"status": "ready", "reasons": []})
+    status: Literal["ready", "not-ready"]
+    reasons: list[str]
