@@ -216,7 +216,7 @@ def advance(session: Session, now_ms: int, parameters: MobilityParameters) -> Ch
     the change is empty, as it is for a STABLE session.
     """
     if session.rollout is RolloutPhase.PREPARE and session.via is not None:
-        return Change(sessions=(replace(session, rollout=RolloutPhase.SWITCH, fallback=None),))
+        return Change(sessions=(replace(session, rollout=RolloutPhase.SWITCH),))
     if session.rollout in (RolloutPhase.PREPARE, RolloutPhase.SWITCH) and session.previous:
         redirecting = replace(
             session,
@@ -324,7 +324,7 @@ def _fallback(session: Session) -> Session | None:
     """Return the last session that routers were prepared for (None: there was none)."""
     if session.rollout is RolloutPhase.PREPARE:
         return session.fallback
-    return session
+    return replace(session, fallback=None)
 
 
 def _without(session: Session | None, gone: list[Binding]) -> Session | None:

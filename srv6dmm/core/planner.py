@@ -35,6 +35,8 @@ from srv6dmm.model.topology import Node, RouterSids, Topology
 MAIN_TABLE = 254
 """End.DT6 looks inner destinations up here: deliveries, steering and the outside."""
 
+_BEFORE_REDIRECT = (RolloutPhase.PREPARE, RolloutPhase.SWITCH)
+
 EntryDelta = tuple[tuple[PlanEntry, ...], tuple[str, ...]]
 """(entries to put, keys that go), for one router."""
 
@@ -93,10 +95,10 @@ class Planner:
             case RolloutPhase.PREPARE:
                 return frozenset({session.serving})
             case RolloutPhase.SWITCH:
-                # Routers of the old path are told nothing in this phase.
-                return frozenset(self._head_ends) - {session.via, *session.previous}
+                # The router used before is told nothing in this phase.
+                return frozenset(self._head_ends) - {session.via}
             case RolloutPhase.REDIRECT:
-                return frozenset({session.serving, *session.previous})
+                return frozenset({session.serving, session.via or session.serving})
             case RolloutPhase.STABLE:
                 return frozenset({session.serving})
 
@@ -125,12 +127,19 @@ class Planner:
             entry = self._mobile_entry(node, session, binding)
             if entry is not None:
                 yield entry
-        if (
-            router == session.serving
-            and session.phase is SessionPhase.ACTIVE
-            and session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE)
-        ):
-            yield self._advertisement(node, session)
+        yield from self._advertisements(node, session)
+
+    def _advertisements(self, node: Node, session: Session) -> Iterator[Advertisement]:
+        """Yield the RA of the serving router once head-ends have switched.
+
+        Until then the router used before goes on with the RA it sends: it is told of the change
+        when it is told to redirect, and not twice.
+        """
+        if session.rollout not in _BEFORE_REDIRECT:
+            if node.name == session.serving and session.phase is SessionPhase.ACTIVE:
+                yield self._advertisement(node, session)
+        elif session.fallback is not None and node.name == session.via:
+            yield from self._advertisements(node, session.fallback)
 
     def _mobile_entry(
         self, node: Node, session: Session, binding: Binding
@@ -138,7 +147,7 @@ class Planner:
         """Return what a head-end does with a mobile prefix in the present phase.
 
         The serving router delivers. Until head-ends have switched, so does the router they used
-        before, and earlier ones send on to that; everybody else steers to where the phase
+        before; everybody else, routers of still earlier epochs too, steers to where the phase
         says. Whoever steers to the anchor needs no entry: plain routing leads there.
         """
         if node.name == session.serving:
@@ -146,11 +155,8 @@ class Planner:
                 return DropEntry(binding.prefix, session.mobile_node, session.epoch)
             return self._delivery(node, session, binding)
         target = self.steering_target(session)
-        if session.rollout in (RolloutPhase.PREPARE, RolloutPhase.SWITCH):
-            if node.name == session.via:
-                return self._delivery(node, session, binding)
-            if node.name in session.previous and session.via is not None:
-                target = session.via
+        if node.name == session.via and session.rollout in _BEFORE_REDIRECT:
+            return self._delivery(node, session, binding)
         if target == binding.anchor:
             return None
         way = self._ways.get((node.name, target))

@@ -81,7 +81,7 @@ class Session:
     timestamp_ms: int | None = None
     sequence: int | None = None
     fallback: Session | None = None
-    """The session as it was before the hand-over in PREPARE, for an abort; else None."""
+    """In PREPARE and SWITCH: the session as it was before, for an abort and for its RA."""
     redirect_until_ms: int | None = None
     """In REDIRECT: when late packets need no more redirection (T_late)."""
 

@@ -204,7 +204,8 @@ class Domain(RuleBasedStateMachine):
             entries = [e for es in PLANNER.session_entries(session).values() for e in es]
             advertised = [e for e in entries if isinstance(e, Advertisement)]
             if session.rollout in (RolloutPhase.PREPARE, RolloutPhase.SWITCH):
-                assert not advertised
+                serving = PLANNER.session_entries(session).get(session.serving, ())
+                assert not any(isinstance(e, Advertisement) for e in serving)
             assert len(advertised) <= 1
 
     @invariant()
