@@ -8,6 +8,7 @@ import ipaddress
 import os
 import signal
 import socket
+import sys
 import stat
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from srv6dmm.config import ControllerSettings, HttpSettings
 from srv6dmm.controller.clock import SystemClock
@@ -28,6 +30,13 @@ from srv6dmm_api.auth import TokenTable
 from srv6dmm_api.stream import MAX_FRAME
 
 log = structlog.get_logger()
+
+
+SWITCH_S = 0.0005
+"""How long the event loop may keep the store's thread from running, in seconds.
+
+Python's default is 5 ms: longer than a whole hand-over should take.
+"""
 
 
 class ListenError(Srv6dmmError):
@@ -124,7 +133,7 @@ def _announce(http: HttpSettings, listening: socket.socket, ready_file: Path | N
         fresh.replace(ready_file)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Tells long-lived responses to end when the server does; leaves signals to `serve`.
 
     Speaks plain HTTP on the Unix socket also where TCP has TLS: nobody is in between there.
@@ -164,6 +173,26 @@ class _Server(uvicorn.Server):
         return made
 
 
+def make_server(app: FastAPI, http: HttpSettings, unix: socket.socket | None) -> Server:
+    """Return the server of an application; give `serve` the TCP sockets."""
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",  # uvloop breaks pyroute2 in the same process
+        ws="websockets-sansio",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
+        ws_max_size=MAX_FRAME,
+        ws_ping_interval=None,  # our heartbeats do that, and carry the revision
+        ssl_certfile=http.tls_certificate,
+        ssl_keyfile=http.tls_key,
+    )
+    return Server(config, app.state.stopping, unix)
+
+
 async def serve(settings: ControllerSettings, ready_file: Path | None = None) -> None:
     """Run until SIGTERM or SIGINT.
 
@@ -186,25 +215,8 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
         if http.unix_socket is not None:
             unix = unix_socket(http.unix_socket)
         app = create_app(controller, settings, tokens)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                loop="asyncio",
-                ws="websockets-sansio",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                log_level="warning",
-                timeout_graceful_shutdown=1,
-                timeout_keep_alive=75,
-                ws_max_size=MAX_FRAME,
-                ws_ping_interval=None,
-                ssl_certfile=http.tls_certificate,
-                ssl_keyfile=http.tls_key,
-            ),
-            app.state.stopping,
-            unix,
-        )
+        server = make_server(app, http, unix)
+        sys.setswitchinterval(SWITCH_S)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
