@@ -8,8 +8,8 @@ import ipaddress
 import os
 import signal
 import socket
-import sys
 import stat
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
