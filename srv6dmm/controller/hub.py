@@ -266,10 +266,11 @@ class Hub:
     def supervise(self) -> None:
         """Close connections whose heartbeats stopped. Called once a heartbeat."""
         for channel in self._channels.values():
-            if channel.connection is not None and self._silent(channel):
+            connection = channel.connection
+            if connection is not None and self._silent(channel):
                 log.warning("router.silent", router=channel.router, patience_s=self._patience_s)
-                channel.connection.drop()
-                channel.connection.closed()
+                connection.drop()
+                connection.closed()
 
     def _silent(self, channel: _Channel) -> bool:
         last = self._started if channel.last_seen is None else channel.last_seen
