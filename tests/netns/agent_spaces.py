@@ -42,7 +42,9 @@ def surroundings() -> Iterator[Spaces]:
         cable(router, "core1", neighbour, "core1")
         cable(router, "host0", host, "eth0")
         cable(router, "access", node, "wlan0")
-        node.ip("link", "set", "wlan0", "address", NODE_MAC)
+        # Down first: the link-local address is made of the address it has when it comes up.
+        node.ip("link", "set", "wlan0", "down")
+        node.ip("link", "set", "wlan0", "address", NODE_MAC, "up")
         cable(router, "foreign", router, "foreign1")
         for prefix in FOREIGN:
             router.ip("-6", "route", "add", prefix, "dev", "foreign", "proto", "static")
