@@ -42,6 +42,11 @@ TITLES = {
 }
 """Every problem type there is; docs/api.md lists the same ones."""
 
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    413: {"Connection": "close"},  # the rest of the body is not waited for
+}
+
 FAULTS_SHOWN = 20
 """Validation faults listed in one answer: an answer must not outgrow its question."""
 _POINTER_SHOWN = 200
@@ -59,7 +64,7 @@ def problem(refusal: Refusal, path: str) -> Response:
     }
     if refusal.binding_status is not None:
         body["binding_status"] = int(refusal.binding_status)
-    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+    headers = _HEADERS.get(refusal.status)
     return Response(
         msgspec.json.encode(body), refusal.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -126,11 +126,11 @@ def _announce(http: HttpSettings, listening: socket.socket, ready_file: Path | N
     scheme = "https" if http.tls_certificate else "http"
     host, port = listening.getsockname()[:2]
     line = f"listening {scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    print(line, flush=True)
     if ready_file is not None:  # whole or not at all: somebody waits for it
         fresh = ready_file.with_name(ready_file.name + ".new")
         fresh.write_text(line + "\n")
         fresh.replace(ready_file)
+    print(line, flush=True)
 
 
 class Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from srv6dmm import codec
+from srv6dmm.controller.hub import RouterConnection
 from srv6dmm.controller.service import Controller
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.wire import Ack, Failed, FromController, Heartbeat, Hello, Report
@@ -95,17 +96,18 @@ async def _serve(controller: Controller, socket: WebSocket, router: str) -> None
         if not isinstance(hello, Hello) or hello.router != router:
             raise _Violation(POLICY, f"the first word must be a Hello of {router}")
         connection = controller.connect(hello, send, over.set)
+        # Two tasks for the life of the connection: one for each message would cost more than the
+        # message.
+        listening = asyncio.ensure_future(_listen(socket, connection))
         ended = asyncio.ensure_future(over.wait())
         try:
-            while True:
-                heard = asyncio.ensure_future(_next(socket))
-                await asyncio.wait((heard, ended), return_when=asyncio.FIRST_COMPLETED)
-                if not heard.done():
-                    heard.cancel()
-                    await _close(socket, RESTART, "closed by the controller")
-                    return
-                await connection.receive(heard.result())
+            await asyncio.wait((listening, ended), return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                listening.result()
+            else:
+                await _close(socket, RESTART, "closed by the controller")
         finally:
+            listening.cancel()
             ended.cancel()
     except WebSocketDisconnect:
         return
@@ -120,6 +122,12 @@ async def _serve(controller: Controller, socket: WebSocket, router: str) -> None
     finally:
         if connection is not None:
             connection.closed()
+
+
+async def _listen(socket: WebSocket, connection: RouterConnection) -> None:
+    """Take in what the agent says until it says no more."""
+    while True:
+        await connection.receive(await _next(socket))
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:

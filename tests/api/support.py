@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 from srv6dmm_api.app import create_app
 from srv6dmm_api.auth import Principal, TokenTable, token_digest
+from srv6dmm_api.server import Server, make_server, unix_socket
 
 from srv6dmm.config import ControllerSettings, HttpSettings, RolloutSettings
 from srv6dmm.controller.clock import SystemClock
@@ -175,8 +177,21 @@ def refused(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     return document
 
 
+@asynccontextmanager
+async def listening(site: Site, path: Path) -> AsyncIterator[Server]:
+    """Serve a site's application on a Unix socket, as the controller does."""
+    server = make_server(site.app, HttpSettings(), unix_socket(path))
+    running = asyncio.create_task(server.serve(sockets=[]))
+    try:
+        await server.up.wait()
+        yield server
+    finally:
+        server.should_exit = True
+        await running
+
+
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait for a condition; fail when it does not come about in time."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nobody tells when it comes about
             await asyncio.sleep(0.002)
