@@ -29,11 +29,21 @@ from srv6dmm.model.plan import (
     UnreachableRoute,
 )
 from srv6dmm.model.sid import Behavior, SegmentList
-from srv6dmm.model.state import Binding, RolloutPhase, Session, SessionPhase, State
+from srv6dmm.model.state import (
+    Binding,
+    RolloutPhase,
+    Session,
+    SessionKey,
+    SessionPhase,
+    State,
+)
 from srv6dmm.model.topology import Node, RouterSids, Topology
 
 MAIN_TABLE = 254
 """End.DT6 looks inner destinations up here: deliveries, steering and the outside."""
+
+_REMEMBERED = 1024
+"""Sessions whose entries are kept at hand: those in the middle of a roll-out, mostly."""
 
 _BEFORE_REDIRECT = (RolloutPhase.PREPARE, RolloutPhase.SWITCH)
 
@@ -57,6 +67,7 @@ class Planner:
             node.name: {entry.key: entry for entry in self._static_entries(node)}
             for node in topology.routers()
         }
+        self._recent: dict[SessionKey, tuple[Session, dict[str, tuple[PlanEntry, ...]]]] = {}
         self._inner_mtu = topology.inner_mtu()
         self._ways: dict[tuple[str, str], tuple[str, SegmentList]] = {}
 
@@ -79,8 +90,8 @@ class Planner:
 
     def deltas(self, before: Session | None, after: Session | None) -> dict[str, EntryDelta]:
         """Return how each router's plan changes when the session does."""
-        old = self.session_entries(before) if before else {}
-        new = self.session_entries(after) if after else {}
+        old = self._remembered(before) if before else {}
+        new = self._remembered(after) if after else {}
         changed: dict[str, EntryDelta] = {}
         for router in sorted(old.keys() | new.keys()):
             had = {entry.key: entry for entry in old.get(router, ())}
@@ -88,6 +99,16 @@ class Planner:
             if put or had:
                 changed[router] = (put, tuple(had))
         return changed
+
+    def _remembered(self, session: Session) -> dict[str, tuple[PlanEntry, ...]]:
+        """Return session_entries; what comes after a change is what comes before the next."""
+        known = self._recent.pop(session.key, None)
+        if known is None or known[0] is not session:
+            known = (session, self.session_entries(session))
+        self._recent[session.key] = known
+        if len(self._recent) > _REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+        return known[1]
 
     def waits_for(self, session: Session) -> frozenset[str]:
         """Return the routers that must have acknowledged before the roll-out goes on."""

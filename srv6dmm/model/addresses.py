@@ -40,6 +40,7 @@ def parse_mac(text: str) -> str:
     return mac
 
 
+@lru_cache(maxsize=1 << 16)
 def link_local_from_mac(mac: str) -> IPv6Address:
     """Return the modified-EUI-64 link-local address of a MAC (RFC 4291 appendix A)."""
     octets = bytes.fromhex(mac.replace(":", ""))
