@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srv6dmm.dataplane import namespace
+from srv6dmm.dataplane.linux import LinuxKernel
 from srv6dmm.dataplane.netlink import neighbours
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.channel import Monitor
-from srv6dmm.dataplane.objects import PROTOCOL
+from srv6dmm.dataplane.objects import PROTOCOL, Sysctl
 from tests.agents import NODE_MAC, ROUTER
 from tests.netns.kernels import Space, cable, spaces
 
@@ -38,6 +39,10 @@ class Spaces:
 def surroundings() -> Iterator[Spaces]:
     """Make the namespaces and their cables; the node takes RAs, the router has foreign routes."""
     with spaces(4) as (router, neighbour, host, node):
+        # Settled: no duplicate address detection whose end would be heard.
+        kernel = LinuxKernel(router.name)
+        assert kernel.put([Sysctl("net/ipv6/conf/default/addr_gen_mode", "1")]) == []
+        kernel.close()
         cable(router, "core0", neighbour, "core0")
         cable(router, "core1", neighbour, "core1")
         cable(router, "host0", host, "eth0")
