@@ -18,12 +18,17 @@ class Store(Protocol):
 
         Commits take effect in the order of the calls, and a call may be made on top of one that
         is still under way. Raises StoreConflict when `base` is not the newest revision by then,
-        as it is after an earlier one failed, and StoreUnavailable when nothing can be written.
-        Either way nothing of the change is kept.
+        as it is after an earlier one failed, StoreUnavailable when nothing can be written, and
+        StoreError for a record that cannot be kept. Each way nothing of the change is kept, and
+        the store stays usable. Cancelling the call ends the wait only: what becomes of the change
+        is not known then.
         """
 
     def health(self) -> str | None:
-        """Return None when commits succeed, else why they do not and what to do."""
+        """Return None when commits succeed, else why they do not and what to do.
+
+        Turns None again by itself when the cause is gone, without any commit.
+        """
 
     def close(self) -> None:
-        """Finish what was submitted and let go of the file."""
+        """Finish what was submitted and let go of the file. May be repeated."""

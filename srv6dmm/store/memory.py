@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from srv6dmm.model.errors import StoreConflict
 from srv6dmm.model.state import Change, State
 
@@ -15,8 +13,9 @@ class MemoryStore:
         self._state = State()
 
     def load(self) -> State:
-        """Return a copy of every record."""
-        return copy.deepcopy(self._state)
+        """Return every record; what the caller does to the state stays with the caller."""
+        state = self._state
+        return State(state.revision, dict(state.sessions), dict(state.leases), dict(state.events))
 
     async def commit(self, change: Change, base: int) -> int:
         """Apply the change if `base` is the newest revision, else raise StoreConflict."""

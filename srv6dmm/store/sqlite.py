@@ -3,112 +3,99 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from ipaddress import IPv6Network
 from pathlib import Path
-from typing import Any
 
-from srv6dmm import codec
 from srv6dmm.model.errors import StoreConflict, StoreError, StoreUnavailable
-from srv6dmm.model.state import Change, EventRecord, Lease, Session, SessionKey, State
+from srv6dmm.model.state import Change, State
+from srv6dmm.store.lock import FileLock
+from srv6dmm.store.rows import Statement, read_state, statements
+from srv6dmm.store.schema import adopt
 
-APPLICATION_ID = 0x5236444D
-""""R6DM", in the file's header: a file of another program is refused."""
-SCHEMA_VERSION = 2
+__all__ = ["GROUP_LIMIT", "SqliteStore"]
+
 GROUP_LIMIT = 256
 """Commits that share one transaction at most: bounds how long the first one waits."""
 
-_SCHEMA = (
-    "CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE leases (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE events (key TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, value BLOB NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    "INSERT INTO meta VALUES ('revision', 0)",
-)
-_MIGRATIONS: dict[int, tuple[str, ...]] = {
-    # Version 1 kept the events without their time, so they could not be loaded in order.
-    1: (
-        "ALTER TABLE events RENAME TO events_1",
-        _SCHEMA[2],
-        "INSERT INTO events SELECT key, json_extract(value, '$.at_ms'), value FROM events_1",
-        "DROP TABLE events_1",
-    ),
-}
+_BUSY_S = 5.0
+"""How long to wait for another program, say a shell with an open transaction."""
+
+_FAULTS = (sqlite3.Error, OSError, MemoryError, StoreUnavailable)
+_STALE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Commit:
-    change: Change
+    statements: list[Statement]
     base: int
     done: asyncio.Future[int]
     loop: asyncio.AbstractEventLoop
 
 
 class SqliteStore:
-    """Records in one file, owned by one process at a time (a lock file beside it)."""
+    """Records in one file, owned by one process at a time (a lock file beside it).
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the file. Raises StoreUnavailable with the path and what to do."""
-        self._path = path
+    A commit is written at once when the writer is idle; commits that arrive while it writes
+    share the next transaction, and its fsync. After a failure the writer tries again by itself
+    every `probe_s` seconds, so that `health` tells when the cause is gone.
+    """
+
+    def __init__(self, path: Path, probe_s: float = 1.0) -> None:
+        """Open or create the file. Raises StoreUnavailable with the path and what to do.
+
+        A file that can be read but not written is opened: `health` says why commits will fail.
+        """
+        self._path = Path(os.path.realpath(path))
+        self._probe_s = probe_s
         self._fault: str | None = None
+        self._stale = False
+        """The connection would go on failing when the cause is gone: open another one."""
         self._queue: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
         self.transactions = 0
-        """Transactions written: fewer than commits when commits shared one."""
-        self._lock = _own(path)
+        """Transactions of commits: fewer than commits when some shared one."""
+        self._lock = FileLock(self._path)
         try:
-            self._database = self._open()
+            self._database = _open(self._path)
         except BaseException:
-            os.close(self._lock)
+            self._lock.release()
             raise
-        self._thread = threading.Thread(target=self._write, name="store-writer", daemon=True)
+        status = self._path.stat()
+        self._file = (status.st_dev, status.st_ino)
+        self._probe()
+        (self._revision,) = self._database.execute(
+            "SELECT value FROM meta WHERE key = 'revision'"
+        ).fetchone()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     def load(self) -> State:
         """Return every record at the newest durable revision. Raises StoreUnavailable."""
         try:
-            reader = sqlite3.connect(self._path)
-            try:
-                reader.execute("BEGIN")
-                (revision,) = reader.execute(
-                    "SELECT value FROM meta WHERE key = 'revision'"
-                ).fetchone()
-                sessions = [
-                    codec.decode(value, Session)
-                    for (value,) in reader.execute("SELECT value FROM sessions")
-                ]
-                leases = [
-                    codec.decode(value, Lease)
-                    for (value,) in reader.execute("SELECT value FROM leases")
-                ]
-                events = [
-                    codec.decode(value, EventRecord)
-                    for (value,) in reader.execute("SELECT value FROM events ORDER BY at_ms")
-                ]
-            finally:
-                reader.close()
-        except (sqlite3.Error, ValueError, TypeError) as error:
+            # Only reads: would create an empty file in the place of one that was moved away.
+            uri = self._path.as_uri() + "?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S)) as reader:
+                return read_state(reader)
+        except (sqlite3.Error, ValueError) as error:
             raise StoreUnavailable(
                 f"{self._path} cannot be read: {error}; restore it from a copy or move it away"
             ) from error
-        return State(
-            revision=revision,
-            sessions={session.key: session for session in sessions},
-            leases={lease.prefix: lease for lease in leases},
-            events={record.event_id: record for record in events},
-        )
 
     async def commit(self, change: Change, base: int) -> int:
-        """Make a change durable; see store.interface. The thread does the work."""
+        """Make a change durable; see store.interface. Cancelling the wait takes nothing back."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
-        self._queue.put(_Commit(change, base, done, loop))
+        commit = _Commit(statements(change), base, done, loop)
+        with self._gate:
+            if self._closed:
+                raise StoreUnavailable(f"{self._path}: the store is closed; open it again")
+            self._queue.put(commit)
         return await done
 
     def health(self) -> str | None:
@@ -116,180 +103,208 @@ class SqliteStore:
         return self._fault
 
     def close(self) -> None:
-        """Write what was submitted, stop the thread, let go of the file."""
-        self._queue.put(None)
+        """Write what was submitted, stop the thread, let go of the file. May be repeated."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
         self._thread.join()
         self._database.close()
-        os.close(self._lock)
+        self._lock.release()
 
-    def _open(self) -> sqlite3.Connection:
+    # The writer thread. It alone uses the connection between __init__ and close.
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            group, more = self._gather()
+            if group:
+                self._write(group)
+            elif more:
+                self._probe()
+
+    def _gather(self) -> tuple[list[_Commit], bool]:
+        """Return what waits, and whether there may be more later.
+
+        Blocks while nothing waits, in a fault only until it is time for a probe.
+        """
+        group: list[_Commit] = []
         try:
-            database = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, timeout=5
-            )
-        except sqlite3.Error as error:
-            raise StoreUnavailable(
-                f"{self._path} cannot be opened: {error}; check that the directory exists and "
-                "may be written"
-            ) from error
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            self._adopt(database)
-        except sqlite3.DatabaseError as error:
-            database.close()
-            raise StoreUnavailable(
-                f"{self._path} cannot be used: {error}; restore it from a copy, move it away, or "
-                "make it writable"
-            ) from error
-        except BaseException:
-            database.close()
-            raise
-        return database
+            item = self._queue.get(timeout=self._probe_s if self._fault else None)
+            while item is not None:
+                group.append(item)
+                if len(group) == GROUP_LIMIT:
+                    return group, True
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            return group, True
+        return group, False
 
-    def _adopt(self, database: sqlite3.Connection) -> None:
-        """Create, migrate or refuse what is in the file."""
-        (application,) = database.execute("PRAGMA application_id").fetchone()
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != APPLICATION_ID and tables:
-            raise StoreUnavailable(f"{self._path} belongs to another program; name another file")
-        if version > SCHEMA_VERSION:
-            raise StoreUnavailable(
-                f"{self._path} has schema version {version}, this program knows up to "
-                f"{SCHEMA_VERSION}: run the newer srv6dmm that wrote it"
-            )
-        steps: list[str] = []
-        if not tables:
-            steps += _SCHEMA
-        else:
-            if version < min(_MIGRATIONS):
-                raise StoreUnavailable(
-                    f"{self._path} has schema version {version}, older than any known; move it away"
-                )
-            for old in range(version, SCHEMA_VERSION):
-                steps += _MIGRATIONS[old]
-        if steps:
-            database.execute("BEGIN IMMEDIATE")
-            for step in steps:
-                database.execute(step)
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            database.execute("COMMIT")
-        else:
-            (check,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if check != "ok":
-                raise StoreUnavailable(
-                    f"{self._path} is corrupt: {check}; restore it from a copy or move it away"
-                )
-
-    def _write(self) -> None:
-        """The writer thread: everything that waits goes into one transaction, one fsync."""
-        while True:
-            first = self._queue.get()
-            if first is None:
-                return
-            group, last = [first], False
-            while len(group) < GROUP_LIMIT:
-                try:
-                    more = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    last = True
-                    break
-                group.append(more)
-            self._write_group(group)
-            if last:
-                return
-
-    def _write_group(self, group: list[_Commit]) -> None:
+    def _write(self, group: list[_Commit]) -> None:
         results: list[tuple[_Commit, int | StoreError]] = []
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            (revision,) = self._database.execute(
+            self._begin()
+            (before,) = self._database.execute(
                 "SELECT value FROM meta WHERE key = 'revision'"
             ).fetchone()
+            revision = before
             for commit in group:
                 if commit.base != revision:
                     fault = f"revision {commit.base} is not the newest, {revision} is"
                     results.append((commit, StoreConflict(fault)))
                     continue
-                _put(self._database, commit.change)
+                for text, parameters in commit.statements:
+                    self._database.executemany(text, parameters)
                 revision += 1
                 results.append((commit, revision))
-            self._database.execute("UPDATE meta SET value = ? WHERE key = 'revision'", (revision,))
-            self._database.execute("COMMIT")
-            self.transactions += 1
-            self._fault = None
-        except (sqlite3.Error, OSError) as error:
-            if self._database.in_transaction:
+            if revision == before:
                 self._database.rollback()
-            self._fault = f"{self._path}: {error}; {_remedy(error)}"
-            results = [(commit, StoreUnavailable(self._fault)) for commit in group]
-        for commit, result in results:
-            _resolve(commit, result)
+            else:
+                self._database.execute(
+                    "UPDATE meta SET value = ? WHERE key = 'revision'", (revision,)
+                )
+                self._database.execute("COMMIT")
+                self.transactions += 1
+                self._fault = None
+        except _FAULTS as error:
+            reason = self._failed(error)
+            results = [(commit, StoreUnavailable(reason)) for commit in group]
+        _settle(results)
 
+    def _probe(self) -> None:
+        """Write something of no meaning, to learn whether commits would succeed."""
+        try:
+            self._begin()
+            # The value must differ: SQLite writes no page whose content stays the same.
+            self._database.execute(
+                "INSERT INTO meta VALUES ('probes', 1)"
+                " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+            )
+            self._database.execute("COMMIT")
+            self._fault = None
+        except _FAULTS as error:
+            self._failed(error)
 
-def _resolve(commit: _Commit, result: int | StoreError) -> None:
-    def set_result() -> None:
-        if commit.done.done():
-            return
-        if isinstance(result, StoreError):
-            commit.done.set_exception(result)
+    def _begin(self) -> None:
+        """Begin a transaction in the file that has our name, not in one moved away."""
+        status = self._path.stat()
+        if (status.st_dev, status.st_ino) != self._file:
+            raise FileNotFoundError("another file has taken its place")
+        if self._stale:
+            self._database.close()
+            self._database = _open(self._path)
+            self._stale = False
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def _failed(self, error: Exception) -> str:
+        """Undo the transaction, keep the reason for `health`, and return it."""
+        with suppress(sqlite3.Error):  # the rollback's error would say the same
+            self._database.rollback()
+        if isinstance(error, StoreUnavailable):
+            self._fault = str(error)
         else:
-            commit.done.set_result(result)
+            self._stale = self._stale or _code(error) in _STALE
+            self._fault = f"{self._path}: {_reason(error)}; {_remedy(error)}"
+        return self._fault
 
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Return a connection to a file of ours, made, migrated and in WAL mode.
+
+    Raises StoreUnavailable.
+    """
     try:
-        commit.loop.call_soon_threadsafe(set_result)
-    except RuntimeError:
-        return  # the loop is closed: nobody waits any more, and the change is durable
+        # The records tell where people are: only the controller's user may read them.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        _share_rights(path)
+        database = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
+        )
+    except (sqlite3.Error, OSError) as error:
+        raise StoreUnavailable(
+            f"{path} cannot be opened: {_reason(error)}; check that its directory may be written"
+        ) from error
+    try:
+        adopt(database, path)
+        (mode,) = database.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise StoreUnavailable(
+                f"{path} cannot use a write-ahead log; keep the store on a local file system"
+            )
+        database.execute("PRAGMA synchronous=FULL")
+    except sqlite3.Error as error:
+        database.close()
+        raise StoreUnavailable(
+            f"{path} cannot be used: {_reason(error)}; {_remedy(error)}"
+        ) from error
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _share_rights(path: Path) -> None:
+    """Give the log and its index the rights of the file.
+
+    SQLite does so when it makes them; they would stay read-only when the file no longer is.
+    """
+    mode = path.stat().st_mode & 0o777
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError, PermissionError):
+            path.with_name(path.name + suffix).chmod(mode)
+
+
+def _settle(results: list[tuple[_Commit, int | StoreError]]) -> None:
+    """Give every commit its result, on the event loop that waits for it."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[int], int | StoreError]]] = {}
+    for commit, result in results:
+        loops.setdefault(commit.loop, []).append((commit.done, result))
+    for loop, settled in loops.items():
+        # A closed loop: nobody waits any more, and what was written stays written.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, settled)
+
+
+def _resolve(settled: list[tuple[asyncio.Future[int], int | StoreError]]) -> None:
+    for done, result in settled:
+        if done.done():
+            continue  # its wait was cancelled
+        if isinstance(result, StoreError):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's primary result code of an error; SQLITE_ERROR when it has none."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _reason(error: Exception) -> str:
+    name = getattr(error, "sqlite_errorname", None)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{error} ({name})" if name else str(error) or type(error).__name__
 
 
 def _remedy(error: Exception) -> str:
-    text = str(error)
-    if "full" in text:
-        return "make room on the file system; the service goes on by itself"
-    if "readonly" in text:
-        return "make the file and its directory writable"
-    return "check the file system"
-
-
-def _own(path: Path) -> int:
-    """Take the lock that goes away with the process, however it ends."""
-    lock_path = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"{path} cannot be opened: {error.strerror}: {lock_path}; check that its directory "
-            "exists and may be written"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise StoreUnavailable(
-            f"{path} is in use by another process; one controller at a time may write it"
-        ) from error
-    return lock
-
-
-def _key(key: SessionKey | IPv6Network | str) -> str:
-    return "\n".join(key) if isinstance(key, tuple) else str(key)
-
-
-def _put(database: sqlite3.Connection, change: Change) -> None:
-    def put(table: str, rows: Iterable[tuple[Any, ...]], columns: str) -> None:
-        database.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({columns})", rows)
-
-    def drop(table: str, keys: Iterable[Any], name: Callable[[Any], str] = _key) -> None:
-        database.executemany(f"DELETE FROM {table} WHERE key = ?", ((name(k),) for k in keys))
-
-    put("sessions", ((_key(s.key), codec.encode(s)) for s in change.sessions), "?, ?")
-    put("leases", ((_key(le.prefix), codec.encode(le)) for le in change.leases), "?, ?")
-    put("events", ((e.event_id, e.at_ms, codec.encode(e)) for e in change.events), "?, ?, ?")
-    drop("sessions", change.sessions_gone)
-    drop("leases", change.leases_gone)
-    drop("events", change.events_gone)
+    if isinstance(error, FileNotFoundError):
+        return (
+            "the file was moved or deleted while in use: put it back, or restart the controller "
+            "to go on with what is there now"
+        )
+    if isinstance(error, OSError):
+        return "make the file and its directory readable and writable"
+    match _code(error):
+        case sqlite3.SQLITE_FULL:
+            return "make room on the file system; the store goes on by itself"
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return "make the file and its directory writable; the store goes on by itself"
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return "stop the controller and restore the file from a copy, or move it away"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "another program holds the file, say a shell in a transaction: end it"
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN:
+            return "check free space, limits of file size, and the disk"
+    return "check the file and its file system"

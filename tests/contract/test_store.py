@@ -1,42 +1,39 @@
-"""One contract for every store, and what a file must survive."""
+"""One contract for every store: what may be relied on, whatever keeps the records."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import resource
-import signal
-import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from ipaddress import IPv6Network
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from srv6dmm.core import mobility
-from srv6dmm.model.errors import StoreConflict, StoreUnavailable
+from srv6dmm.model.errors import StoreConflict, StoreError
 from srv6dmm.model.events import AttachEvent
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.state import Change, Lease, LeaseState, State
+from srv6dmm.model.state import Change, State
 from srv6dmm.store.interface import Store
 from srv6dmm.store.memory import MemoryStore
-from srv6dmm.store.sqlite import SCHEMA_VERSION, SqliteStore
+from srv6dmm.store.sqlite import SqliteStore
+from tests.contract.changes import changes, lease, numbered, replayed
 from tests.domains import small_domain
 
-Make = Callable[[], Store]
+KINDS = ["memory", "sqlite"]
 
 
-def lease(number: int) -> Change:
-    prefix = IPv6Network(((0x20010DB8 << 96) + (number << 64), 64))
-    return Change(leases=(Lease(prefix, "ar1", LeaseState.LEASED, (f"mn{number}", "0")),))
+def make(kind: str, folder: Path) -> Store:
+    return MemoryStore() if kind == "memory" else SqliteStore(folder / "s.db")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "s.db")
+    made = make(request.param, tmp_path)
     yield made
     made.close()
 
@@ -47,29 +44,70 @@ async def test_a_new_store_is_empty(store: Store) -> None:
 
 
 async def test_commits_number_revisions_and_load_gives_them_back(store: Store) -> None:
-    state = State()
-    for number in range(5):
-        revision = await store.commit(lease(number), state.revision)
-        state.apply(lease(number), revision)
-    revision = await store.commit(Change(leases_gone=(next(iter(state.leases)),)), state.revision)
-    state.apply(Change(leases_gone=(next(iter(state.leases)),)), revision)
-    assert store.load() == state
-    assert revision == 6
+    assert [await store.commit(numbered(n), n) for n in range(12)] == list(range(1, 13))
+    assert store.load() == replayed(12)
+
+
+async def test_what_is_done_to_a_loaded_state_stays_with_the_caller(store: Store) -> None:
+    await store.commit(numbered(0), 0)
+    loaded = store.load()
+    loaded.apply(numbered(1), 2)
+    assert store.load() == replayed(1)
+    assert await store.commit(numbered(1), 1) == 2
+    assert store.load() == loaded
+
+
+async def test_an_empty_change_is_a_revision_too(store: Store) -> None:
+    assert await store.commit(Change(), 0) == 1
+    assert store.load() == State(revision=1)
 
 
 async def test_a_wrong_base_is_a_conflict_and_changes_nothing(store: Store) -> None:
     await store.commit(lease(1), 0)
     before = store.load()
     for base in (0, 2, -1):
-        with pytest.raises(StoreConflict):
+        with pytest.raises(StoreConflict, match=f"{base} is not the newest, 1 is"):
             await store.commit(lease(2), base)
     assert store.load() == before
+    assert await store.commit(lease(2), 1) == 2
 
 
 async def test_pipelined_commits_keep_their_order(store: Store) -> None:
-    results = await asyncio.gather(*(store.commit(lease(n), n) for n in range(300)))
+    results = await asyncio.gather(*(store.commit(numbered(n), n) for n in range(300)))
     assert results == list(range(1, 301))
-    assert len(store.load().leases) == 300
+    assert store.load() == replayed(300)
+
+
+async def test_a_failure_in_a_pipeline_fails_all_that_build_on_it(store: Store) -> None:
+    bases = [0, 1, 3, 4, 5, 2]
+    results = await asyncio.gather(
+        *(store.commit(lease(n), base) for n, base in enumerate(bases)), return_exceptions=True
+    )
+    assert [r if isinstance(r, int) else type(r) for r in results] == [
+        1,
+        2,
+        StoreConflict,
+        StoreConflict,
+        StoreConflict,
+        3,
+    ]
+    wanted = {next(iter(lease(n).leases)).prefix for n in (0, 1, 5)}
+    assert set(store.load().leases) == wanted
+
+
+async def test_of_two_rivals_exactly_one_wins_every_revision(store: Store) -> None:
+    async def rival(name: int) -> int:
+        won = 0
+        for base in range(30):
+            with suppress(StoreConflict):
+                await store.commit(lease(base * 2 + name), base)
+                won += 1
+        return won
+
+    assert sum(await asyncio.gather(rival(0), rival(1))) == 30
+    loaded = store.load()
+    assert loaded.revision == 30
+    assert len(loaded.leases) == 30
 
 
 async def test_whole_lives_of_nodes_come_back_equal(store: Store) -> None:
@@ -89,149 +127,73 @@ async def test_whole_lives_of_nodes_come_back_equal(store: Store) -> None:
     assert list(store.load().events) == list(state.events), "events load oldest first"
 
 
-async def test_commits_that_wait_share_a_transaction(tmp_path: Path) -> None:
+async def test_close_writes_what_was_submitted_and_may_be_repeated(store: Store) -> None:
+    waiting = [asyncio.ensure_future(store.commit(lease(n), n)) for n in range(50)]
+    await asyncio.sleep(0)  # lets each task reach its commit
+    store.close()
+    store.close()
+    assert await asyncio.gather(*waiting) == list(range(1, 51))
+
+
+Step = list[tuple[Change, int]]
+"""Commits submitted together; each with how far its base is from the right one."""
+
+_STEPS = st.lists(
+    st.tuples(changes(), st.sampled_from([0, 0, 0, 0, 1, -1, 7])), min_size=1, max_size=4
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(steps=st.lists(_STEPS, max_size=4), reopened=st.integers(0, 4))
+@settings(max_examples=30, deadline=None)
+def test_a_load_equals_the_changes_applied(kind: str, steps: list[Step], reopened: int) -> None:
+    """Random changes with right and wrong bases, pipelined; the file is opened again midway."""
+
+    async def run(folder: Path) -> None:
+        store, wanted = make(kind, folder), State()
+        for number, step in enumerate(steps):
+            if number == reopened and kind == "sqlite":
+                store.close()
+                store = make(kind, folder)
+            calls, expected = [], []
+            for change, off in step:
+                calls.append(store.commit(change, wanted.revision + off))
+                if off == 0:
+                    wanted.apply(change, wanted.revision + 1)
+                expected.append(wanted.revision if off == 0 else None)
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            for result, revision in zip(results, expected, strict=True):
+                if revision is None:
+                    assert isinstance(result, StoreConflict)
+                else:
+                    assert result == revision
+            assert store.load() == wanted
+        store.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
+
+
+async def test_a_record_that_cannot_be_kept_harms_no_other(tmp_path: Path) -> None:
+    """Memory keeps anything; a file keeps Unicode text and 64-bit numbers."""
     store = SqliteStore(tmp_path / "s.db")
-    await asyncio.gather(*(store.commit(lease(n), n) for n in range(500)))
-    assert store.transactions < 250
-    store.close()
-
-
-async def test_a_file_can_be_opened_again(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
-    await store.commit(lease(1), 0)
-    state = store.load()
-    store.close()
-    again = SqliteStore(tmp_path / "s.db")
-    assert again.load() == state
-    again.close()
-
-
-def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
-    with pytest.raises(StoreUnavailable, match="in use by another process"):
-        SqliteStore(tmp_path / "s.db")
-    store.close()
-    SqliteStore(tmp_path / "s.db").close()
-
-
-_WRITER = """
-import asyncio, sys
-from pathlib import Path
-from tests.contract.test_store import lease
-from srv6dmm.store.sqlite import SqliteStore
-async def main():
-    store = SqliteStore(Path(sys.argv[1]))
-    base = store.load().revision
-    async def one(n):
-        print(await store.commit(lease(n), n), flush=True)
-    while True:
-        await asyncio.gather(*(one(base + n) for n in range(8)))
-        base += 8
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("after", [1, 5, 17, 40])
-def test_every_answered_commit_survives_kill_9(tmp_path: Path, after: int) -> None:
-    path = tmp_path / "s.db"
-    child = subprocess.Popen(
-        [sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    answered = [int(child.stdout.readline()) for _ in range(after)]
-    child.send_signal(signal.SIGKILL)
-    answered += [int(line) for line in child.stdout.read().splitlines() if line.isdigit()]
-    child.wait()
-    child.stdout.close()
-    store = SqliteStore(path)
-    state = store.load()
-    assert state.revision >= max(answered)
-    assert len(state.leases) == state.revision, "a commit was kept by half"
-    store.close()
-
-
-def test_another_programs_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "s.db"
-    with sqlite3.connect(path) as other:
-        other.execute("CREATE TABLE precious (x)")
-    with pytest.raises(StoreUnavailable, match="another program"):
-        SqliteStore(path)
-
-
-def test_a_newer_schema_is_refused_with_a_clear_word(tmp_path: Path) -> None:
-    path = tmp_path / "s.db"
-    SqliteStore(path).close()
-    with sqlite3.connect(path) as database:
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(StoreUnavailable, match=f"schema version {SCHEMA_VERSION + 1}.*newer"):
-        SqliteStore(path)
-
-
-async def test_an_older_schema_is_migrated(tmp_path: Path) -> None:
-    path = tmp_path / "s.db"
-    store = SqliteStore(path)
-    topology, parameters = small_domain(), MobilityParameters()
-    event = AttachEvent("e1", "mn1", "ar1", "02:00:00:00:00:01")
-    await store.commit(mobility.decide(State(), event, 5000, topology, parameters).change, 0)
-    wanted = store.load()
-    store.close()
-    with sqlite3.connect(path) as database:
-        database.executescript(
-            "CREATE TABLE old (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
-            "INSERT INTO old SELECT key, value FROM events; DROP TABLE events;"
-            "ALTER TABLE old RENAME TO events; PRAGMA user_version = 1;"
+    record = numbered(0).events[0]
+    odd: list[Change] = [
+        Change(events_gone=("\ud800",)),
+        Change(sessions_gone=(("\udfff", "0"),)),
+        Change(events=(type(record)("e", "d", record.answer, 1 << 63),)),
+        Change(events=(type(record)("e", "\ud800", record.answer, 1),)),
+    ]
+    for number, change in enumerate(odd):
+        results = await asyncio.gather(
+            store.commit(lease(number), number),
+            store.commit(change, number + 1),
+            store.commit(lease(90 + number), number + 2),
+            return_exceptions=True,
         )
-    migrated = SqliteStore(path)
-    assert migrated.load() == wanted
-    migrated.close()
-
-
-@pytest.mark.parametrize("damage", ["header", "page", "text"])
-def test_a_corrupt_file_is_refused_with_its_name(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "s.db"
-    store = SqliteStore(path)
-    asyncio.run(_fill(store, 200))
-    store.close()
-    if damage == "text":
-        path.write_text("not a database at all\n" * 100)
-    else:
-        with path.open("r+b") as file:
-            file.seek(0 if damage == "header" else 4096)
-            file.write(os.urandom(4096 if damage == "page" else 64))
-    with pytest.raises(StoreUnavailable, match=r"s\.db"):
-        SqliteStore(path).load()
-
-
-async def _fill(store: Store, count: int) -> None:
-    for number in range(count):
-        await store.commit(lease(number), number)
-
-
-async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE stands in for the disk: writes beyond it fail as on a full one."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    path = tmp_path / "s.db"
-    store = SqliteStore(path)
-    await _fill(store, 3)
-    before = store.load()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = path.with_name("s.db-wal").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        for _ in range(3):
-            with pytest.raises(StoreUnavailable, match=r"s\.db"):
-                await store.commit(lease(9), 3)
-        assert store.health() is not None
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert store.load() == before
-    assert await store.commit(lease(9), 3) == 4
+        assert results[0] == number + 1
+        assert type(results[1]) is StoreError, results[1]
+        assert isinstance(results[2], StoreConflict)
+    assert store.load().revision == len(odd)
     assert store.health() is None
     store.close()
-
-
-def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    with pytest.raises(StoreUnavailable, match="file"):
-        SqliteStore(file / "s.db")

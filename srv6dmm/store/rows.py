@@ -1,0 +1,95 @@
+"""Records as rows of the tables and back."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TypeVar
+
+from srv6dmm import codec
+from srv6dmm.model.errors import StoreError
+from srv6dmm.model.state import Change, EventRecord, Lease, Session, SessionKey, State
+
+T = TypeVar("T")
+
+Statement = tuple[str, list[tuple[str | int | bytes, ...]]]
+"""SQL text, and the parameters of each of its executions."""
+
+_INT64 = 1 << 63
+
+
+def session_key(key: SessionKey) -> str:
+    """Return a session's key as text: different for different sessions, whatever their names."""
+    return codec.encode(key).decode()
+
+
+def statements(change: Change) -> list[Statement]:
+    """Return what writes a change. Raises StoreError for a record that cannot be kept.
+
+    Everything that may fail because of the record fails here, for this change alone: the
+    changes that share its transaction must not suffer.
+    """
+    try:
+        made: list[Statement] = [
+            (
+                "INSERT OR REPLACE INTO sessions VALUES (?, ?)",
+                [(session_key(s.key), codec.encode(s)) for s in change.sessions],
+            ),
+            (
+                "INSERT OR REPLACE INTO leases VALUES (?, ?)",
+                [(_text(str(le.prefix)), codec.encode(le)) for le in change.leases],
+            ),
+            (
+                "INSERT OR REPLACE INTO events VALUES (?, ?, ?)",
+                [(_text(e.event_id), _int64(e.at_ms), codec.encode(e)) for e in change.events],
+            ),
+            (
+                "DELETE FROM sessions WHERE key = ?",
+                [(session_key(key),) for key in change.sessions_gone],
+            ),
+            ("DELETE FROM leases WHERE key = ?", [(str(p),) for p in change.leases_gone]),
+            ("DELETE FROM events WHERE key = ?", [(_text(e),) for e in change.events_gone]),
+        ]
+    except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
+        raise StoreError(f"a record cannot be kept: {error}") from error
+    return [statement for statement in made if statement[1]]
+
+
+def read_state(database: sqlite3.Connection) -> State:
+    """Return every record, events oldest first, as of one instant.
+
+    Raises sqlite3.Error, or ValueError naming table and key of a record that cannot be read.
+    """
+    database.execute("BEGIN")
+    found = database.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()
+    if found is None:
+        raise ValueError("table meta has no revision")
+    sessions = _all(database, "SELECT key, value FROM sessions", Session)
+    leases = _all(database, "SELECT key, value FROM leases", Lease)
+    events = _all(database, "SELECT key, value FROM events ORDER BY at_ms", EventRecord)
+    return State(
+        revision=found[0],
+        sessions={session.key: session for session in sessions},
+        leases={lease.prefix: lease for lease in leases},
+        events={record.event_id: record for record in events},
+    )
+
+
+def _all(database: sqlite3.Connection, query: str, kind: type[T]) -> list[T]:
+    records: list[T] = []
+    for key, value in database.execute(query):
+        try:
+            records.append(codec.decode(value, kind))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"the {kind.__name__} {key!r} is no record: {error}") from error
+    return records
+
+
+def _text(value: str) -> str:
+    value.encode()
+    return value
+
+
+def _int64(value: int) -> int:
+    if not -_INT64 <= value < _INT64:
+        raise ValueError(f"{value} needs more than 64 bits")
+    return value
