@@ -1,4 +1,5 @@
-# `make demo` and `make test` do their own set-up. Everything but `check` wants root.
+# `make demo`, `make test` and the others do their own set-up (deploy/setup.sh), which wants root
+# when there is something to install. Tests and the demonstration want root always.
 PYTHON := .venv/bin/python
 
 .PHONY: setup demo test check bench clean
@@ -15,7 +16,7 @@ test: setup
 check: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
+	@.venv/bin/mypy --strict
 	@.venv/bin/lint-imports
 
 bench: setup
