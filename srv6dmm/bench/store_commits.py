@@ -20,10 +20,14 @@ def _change(number: int) -> Change:
 
 
 async def store_commits(count: int, concurrency: int, path: Path) -> list[Case]:
-    """Return the case of `count` commits with `concurrency` of them under way at once."""
+    """Return the case of `count` commits with `concurrency` of them under way at once.
+
+    `transactions` in it is the number of fsyncs that made them durable. Raises StoreUnavailable.
+    """
     store = SqliteStore(path)
     took: list[float] = []
-    following = iter(range(count))
+    newest = store.load().revision
+    following = iter(range(newest, newest + count))
 
     async def worker() -> None:
         for number in following:
