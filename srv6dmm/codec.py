@@ -55,7 +55,10 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind, dec_hook=_from_text)
-    return typing.cast(T, decoder.decode(data))
+    try:
+        return typing.cast(T, decoder.decode(data))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def to_builtins(value: object) -> Any:
