@@ -72,6 +72,7 @@ def test_a_kernel_that_refuses_aborts_the_handover(campus: Running) -> None:
             )
         finally:
             campus.run("air", "ip", "link", "set", "parked", "netns", namespace, "name", "acc0")
+            campus.run("ar4", "ip", "link", "set", "acc0", "up")
         assert answer.status_code == 409, answer.text
         problem = answer.json()
         assert problem["type"] == "urn:srv6dmm:problem:handover-aborted"
