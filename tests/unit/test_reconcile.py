@@ -194,6 +194,15 @@ def test_what_is_refused_is_named_and_the_rest_is_applied() -> None:
     assert AWAY_ROUTE in kernel.objects
 
 
+def test_a_plan_that_says_it_again_tries_it_again() -> None:
+    kernel = _refuses(AWAY_ROUTE)
+    router = Reconciler(kernel, encap_red=True)
+    assert router.apply_full(WHOLE) != []
+    kernel.relent()
+    assert router.apply_delta([steering()], []) == []
+    assert AWAY_ROUTE in kernel.objects
+
+
 def test_a_newer_plan_ends_the_retries_of_what_it_replaces() -> None:
     kernel = _refuses(AWAY_ROUTE)
     router = Reconciler(kernel, encap_red=True)
@@ -248,6 +257,22 @@ class _Mute(FakeKernel):
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
         return super().read(wanted)
 
+    def delete(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
+        if self.mute:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        return super().delete(objects)
+
+
+def test_a_delete_without_an_answer_is_tried_again() -> None:
+    kernel = _Mute()
+    router = _router(kernel)
+    kernel.mute = True
+    (failure,) = router.apply_delta([], [f"mobile {AWAY}"])
+    assert (failure.key, failure.errno) == ("kernel", errno.ENOBUFS)
+    kernel.mute = False
+    assert router.retry() == []
+    assert AWAY_ROUTE not in kernel.objects
+
 
 def test_a_kernel_that_does_not_answer_is_a_failure_until_it_does() -> None:
     kernel = _Mute()
@@ -295,6 +320,16 @@ def test_what_the_kernel_refuses_is_no_drift() -> None:
     assert not router.repair(), "it was a failure, and it ended: nobody changed anything"
     assert router.failures() == []
     assert AWAY_ROUTE in kernel.objects
+
+
+def test_drift_that_cannot_be_repaired_is_a_failure_and_no_repair() -> None:
+    kernel = FakeKernel()
+    router = _router(kernel)
+    kernel.lose(AWAY_ROUTE)
+    kernel.meddle(Route(IPv6Network("2001:db8:9::/64"), RouteKind.BLACKHOLE))
+    kernel.refuse(lambda identity: identity[0] == "route", errno.ENETDOWN)
+    assert not router.repair()
+    assert sorted(failure.key for failure in router.failures()) == ["kernel", f"mobile {AWAY}"]
 
 
 def test_a_link_that_somebody_sets_down_is_left_down() -> None:
