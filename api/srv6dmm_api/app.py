@@ -54,9 +54,13 @@ def create_app(
     app.state.tokens = tokens
     metrics = Metrics(controller)
     events = EventStream(controller, time.time_ns() // 1_000_000)
-    app.include_router(mobility_routes(controller, metrics, stopping))
-    app.include_router(domain_routes(controller))
-    app.include_router(operations_routes(controller, metrics, events, stopping))
-    app.include_router(stream_routes(controller))
-    documents.complete(app)
+    routers = (
+        mobility_routes(controller, metrics, stopping),
+        domain_routes(controller),
+        operations_routes(controller, metrics, events, stopping),
+        stream_routes(controller),
+    )
+    for router in routers:
+        app.include_router(router)
+    documents.complete(app, routers)
     return app

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from srv6dmm_api.problems import MEDIA_TYPE, PREFIX, TITLES
@@ -71,10 +73,10 @@ def problems(*statuses: int, path: str) -> Responses:
     return described
 
 
-def complete(app: FastAPI) -> None:
+def complete(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     """Have the application's OpenAPI document say what the framework cannot know.
 
-    That is the shape of problems, bearer tokens, and that text answers are not JSON.
+    That is the shape of problems, bearer tokens, and examples with members that are null.
     """
 
     def openapi() -> dict[str, Any]:
@@ -93,18 +95,32 @@ def complete(app: FastAPI) -> None:
         schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        components["securitySchemes"] = {
-            "token": {
-                "type": "http",
-                "scheme": "bearer",
-                "description": "From `srv6dmm token create`. Not asked for on a controller "
-                "without tokens, which listens on loopback only.",
+        if app.state.tokens is not None:
+            components["securitySchemes"] = {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "From `srv6dmm token create`.",
+                }
             }
-        }
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                operation["security"] = [] if path in _OPEN else [{"token": []}]
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    operation["security"] = [] if path in _OPEN else [{"token": []}]
+        _restore_examples(routers, document)
         app.openapi_schema = document
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _restore_examples(routers: Sequence[APIRouter], document: dict[str, Any]) -> None:
+    """Put the examples in as they are: the framework drops every member that is null."""
+    for router in routers:
+        for route in router.routes:
+            if not isinstance(route, APIRoute):
+                continue
+            for method in route.methods or ():
+                described = document["paths"][route.path][method.lower()]["responses"]
+                for status, response in route.responses.items():
+                    for media, content in response["content"].items():
+                        described[str(status)]["content"][media]["example"] = content["example"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -22,8 +22,9 @@ from srv6dmm.model.state import LeaseState, RolloutPhase
 class ControllerCollector(Collector):
     """Reads the controller when scraped."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, commits: measure.Histogram) -> None:
         self._controller = controller
+        self._commits = commits
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; docs/metrics.md describes each."""
@@ -60,6 +61,12 @@ class ControllerCollector(Collector):
         for until, histogram in sorted(measured.durations.items()):
             durations.add_metric([until], histogram.buckets(), histogram.total)
         yield durations
+        yield HistogramMetricFamily(
+            "srv6dmm_store_commit_seconds",
+            "From an event's decision until it was durable",
+            buckets=self._commits.buckets(),
+            sum_value=self._commits.total,
+        )
         state = self._controller.state
         sessions = GaugeMetricFamily("srv6dmm_sessions", "Sessions by phase", labels=["phase"])
         phases: dict[str, int] = {}
@@ -135,14 +142,9 @@ class Metrics:
     """One controller's metrics, in a registry of their own."""
 
     def __init__(self, controller: Controller) -> None:
+        self._commits = measure.Histogram()
         self._registry = CollectorRegistry()
-        self._registry.register(ControllerCollector(controller))
-        self._commits = Histogram(
-            "srv6dmm_store_commit_seconds",
-            "From an event's decision until it was durable",
-            registry=self._registry,
-            buckets=measure.Histogram.BOUNDS,
-        )
+        self._registry.register(ControllerCollector(controller, self._commits))
 
     def committed(self, timings: measure.Timings) -> None:
         """Note how long a new event took to become durable."""

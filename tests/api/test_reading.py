@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,3 +236,24 @@ async def test_the_count_of_steering_entries_is_that_of_the_plans(late_packets_m
             plan = site.controller.plan(router)
             kinds = [type(entry).__name__ for entry in plan.entries.values()]
             assert found["srv6dmm_steering_entries", router] == kinds.count("SteeringEntry")
+
+
+async def test_the_page_lists_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    listed = re.findall(r"^\| `(srv6dmm_\w+)` \| (\w+) \| ([\w, ]*)\|", page, re.MULTILINE)
+    async with running() as site:
+        await _moved(site)
+        await site.attach("ar9")
+        text = (await site.client.get("/metrics")).text
+    found = {
+        (
+            family.name + ("_total" if family.type == "counter" else ""),
+            family.type,
+            frozenset().union(*(sample.labels for sample in family.samples)) - {"le"},
+        )
+        for family in text_string_to_metric_families(text)
+    }
+    assert {
+        (name, kind, frozenset(filter(None, map(str.strip, labels.split(",")))))
+        for name, kind, labels in listed
+    } == found
