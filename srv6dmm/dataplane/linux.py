@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from ipaddress import IPv6Network
-from operator import itemgetter
 from typing import cast
 
 from srv6dmm.dataplane import namespace
@@ -35,8 +33,6 @@ from srv6dmm.dataplane.watch import Watch
 
 _BULK = 4096
 """From so many steering routes on, a second socket pays."""
-_SAME_ROUTE = itemgetter(slice(16, 56))
-"""The bytes of an IPv6 route message that say which route it is: rtmsg, destination, metric."""
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV})
 """What the kernel says when the object to delete, or its interface, is not there."""
 
@@ -89,24 +85,22 @@ class LinuxKernel(Kernel):
             return None
         routes = cast("Sequence[Route]", objects)
         if not all(
-            type(route.encap) is Seg6Encap
-            and type(route.prefix) is IPv6Network
-            and all(hop.via is None for hop in route.next_hops)
+            type(route.encap) is Seg6Encap and route.next_hops and route.next_hops[0].via is None
             for route in routes
         ):
             return None
-        try:
-            requests = list(map(self._encoder.put, routes))
-        except (NoSuchInterface, ValueError):
-            return None
-        if len(set(map(_SAME_ROUTE, requests))) != len(requests):
-            return None
+        if len({int(route.prefix.network_address) for route in routes}) != len(routes):
+            return None  # perhaps the same route twice: then the last one must win
         if self._second_channel is None:
             with namespace.inside(self._namespace):
                 self._second_channel = Channel(n.NETLINK_ROUTE)
             if self._watch is not None:
                 self._watch.own(self._second_channel.port)
-        rejected = lanes.execute((self._channel, self._second_channel), requests)
+        channels = (self._channel, self._second_channel)
+        try:
+            rejected = lanes.execute(channels, routes, self._encoder.put)
+        except (NoSuchInterface, ValueError):
+            return None  # all of them again, one by one, to tell which it is
         return self._settle(routes, rejected)
 
     def _put_chunk(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:

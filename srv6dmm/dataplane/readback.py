@@ -10,7 +10,7 @@ from srv6dmm.dataplane.netlink import addresses, neighbours, routes
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
 from srv6dmm.dataplane.netlink.channel import Channel, Rejection
-from srv6dmm.dataplane.netlink.interfaces import InterfaceTable
+from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, NoSuchInterface
 from srv6dmm.dataplane.netlink.tunnel_source import TunnelSourceControl
 from srv6dmm.dataplane.objects import (
     MAIN_TABLE,
@@ -78,8 +78,7 @@ class Reader:
                 case "route":
                     found.update(self._wanted_routes(identities))
                 case "neighbour":
-                    these = {one.identity: one for one in self._neighbours()}
-                    found.update((key, these[key]) for key in identities if key in these)
+                    found.update(self._wanted_neighbours(identities))
                 case "address":
                     found.update(self._wanted_addresses(identities))
                 case "tunsrc":
@@ -206,6 +205,34 @@ class Reader:
                 )
                 if neighbour is not None:
                     yield neighbour
+
+    def _wanted_neighbours(self, identities: list[Identity]) -> dict[Identity, KernelObject]:
+        """Singly up to some: a dump of all nodes of an access router takes milliseconds."""
+        found: dict[Identity, KernelObject] = {}
+        left = set(identities)
+        if len(left) <= _ASK_ONE_BY_ONE:
+            for identity in identities:
+                neighbour = self._ask_neighbour(str(identity[1]), str(identity[2]))
+                if neighbour is not None:
+                    found[identity] = neighbour
+                    left.discard(identity)
+                else:
+                    break  # not there, or an older kernel: only a dump tells
+        if left:
+            these = {one.identity: one for one in self._neighbours()}
+            found.update((key, these[key]) for key in left if key in these)
+        return found
+
+    def _ask_neighbour(self, interface: str, address: str) -> Neighbour | None:
+        try:
+            index = self._interfaces.index(interface)
+        except NoSuchInterface:
+            return None
+        packed = socket.inet_pton(socket.AF_INET6, address)
+        answer = self._channel.ask(neighbours.get_request(index, packed))
+        if isinstance(answer, Rejection) or answer[0] != n.RTM_NEWNEIGH:
+            return None
+        return neighbours.build(neighbours.facts(*answer[1:]), self._interfaces)
 
     def addresses(self) -> dict[tuple[int, bytes], addresses.AddressFacts]:
         """Return all IPv6 addresses of the namespace by (interface index, packed address)."""

@@ -57,6 +57,12 @@ def dump_request() -> bytes:
     return message(n.RTM_GETNEIGH, n.NLM_F_REQUEST | n.NLM_F_DUMP, body)
 
 
+def get_request(index: int, packed: bytes) -> bytes:
+    """Return a request for one entry (Linux 5.0); it is rejected when there is none."""
+    body = NDMSG.pack(socket.AF_INET6, 0, 0, index, 0, 0, 0)
+    return message(n.RTM_GETNEIGH, n.NLM_F_REQUEST, body + attribute(n.NDA_DST, packed))
+
+
 def facts(data: bytes, start: int, end: int) -> NeighbourFacts:
     """Return what a neighbour message says."""
     if end - start < NDMSG.size:
