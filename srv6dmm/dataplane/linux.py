@@ -85,7 +85,9 @@ class LinuxKernel(Kernel):
             return None
         routes = cast("Sequence[Route]", objects)
         if not all(
-            type(route.encap) is Seg6Encap and route.next_hops and route.next_hops[0].via is None
+            type(route.encap) is Seg6Encap
+            and len(route.next_hops) == 1
+            and route.next_hops[0].via is None
             for route in routes
         ):
             return None
@@ -96,11 +98,11 @@ class LinuxKernel(Kernel):
                 self._second_channel = Channel(n.NETLINK_ROUTE)
             if self._watch is not None:
                 self._watch.own(self._second_channel.port)
-        channels = (self._channel, self._second_channel)
         try:
-            rejected = lanes.execute(channels, routes, self._encoder.put)
+            requests = list(map(self._encoder.put, routes))
         except (NoSuchInterface, ValueError):
-            return None  # all of them again, one by one, to tell which it is
+            return None  # one by one, to tell which it is
+        rejected = lanes.execute((self._channel, self._second_channel), requests)
         return self._settle(routes, rejected)
 
     def _put_chunk(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:

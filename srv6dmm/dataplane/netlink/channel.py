@@ -22,7 +22,7 @@ from srv6dmm.dataplane.netlink.attributes import (
     messages,
 )
 
-BATCH = 32
+BATCH = 64
 """Messages per send. The kernel works through them inside the send call, and meanwhile nobody
 refills the per-CPU memory that seg6 routes take: from about 256 on most are refused (ENOMEM)."""
 TRANSIENT = frozenset({errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.EINTR})
