@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -223,7 +223,7 @@ class ReportShape(BaseModel):
     missing: list[str]
     different: list[str]
     superfluous: list[str]
-    sid_packets: dict[str, tuple[int, int, int]] = Field(
+    sid_packets: dict[str, Annotated[list[int], Field(min_length=3, max_length=3)]] = Field(
         description="SID to packets, bytes and errors, where the kernel counts."
     )
 

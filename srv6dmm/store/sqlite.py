@@ -69,9 +69,6 @@ class SqliteStore:
         status = self._path.stat()
         self._file = (status.st_dev, status.st_ino)
         self._probe()
-        (self._revision,) = self._database.execute(
-            "SELECT value FROM meta WHERE key = 'revision'"
-        ).fetchone()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -144,10 +141,7 @@ class SqliteStore:
         results: list[tuple[_Commit, int | StoreError]] = []
         try:
             self._begin()
-            (before,) = self._database.execute(
-                "SELECT value FROM meta WHERE key = 'revision'"
-            ).fetchone()
-            revision = before
+            revision = before = self._newest()
             for commit in group:
                 if commit.base != revision:
                     fault = f"revision {commit.base} is not the newest, {revision} is"
@@ -195,6 +189,16 @@ class SqliteStore:
             self._database = _open(self._path)
             self._stale = False
         self._database.execute("BEGIN IMMEDIATE")
+
+    def _newest(self) -> int:
+        """Return the newest revision. Raises StoreUnavailable when somebody took it away."""
+        found = self._database.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()
+        if found is None or not isinstance(found[0], int):
+            raise StoreUnavailable(
+                f"{self._path}: table meta has no revision; stop the controller and restore the "
+                "file from a copy"
+            )
+        return found[0]
 
     def _failed(self, error: Exception) -> str:
         """Undo the transaction, keep the reason for `health`, and return it."""

@@ -39,6 +39,8 @@ from tests.domains import small_domain
 
 MAC = "02:00:00:00:01:01"
 PROBLEM = "application/problem+json"
+PATIENT_S = 60.0
+"""Between heartbeats: these agents send none, and tests take longer on a busy host."""
 
 
 class Agent:
@@ -140,7 +142,7 @@ async def running(
     controller = Controller(
         topology or small_domain(),
         parameters or MobilityParameters(late_packets_ms=50),
-        rollout or RolloutSettings(),
+        rollout or RolloutSettings(heartbeat_s=PATIENT_S),
         store or MemoryStore(),
         SystemClock(),
         "boot",

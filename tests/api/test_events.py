@@ -13,7 +13,7 @@ from srv6dmm.model.errors import StoreUnavailable
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.state import Change
 from srv6dmm.store.memory import MemoryStore
-from tests.api.support import refused, running, until
+from tests.api.support import PATIENT_S, refused, running, until
 from tests.domains import small_domain
 
 
@@ -96,7 +96,9 @@ async def test_a_kernel_that_refuses_aborts_and_leaves_the_old_path() -> None:
 
 
 async def test_a_silent_router_aborts_after_the_prepare_timeout() -> None:
-    async with running(rollout=RolloutSettings(prepare_timeout_s=0.05)) as site:
+    async with running(
+        rollout=RolloutSettings(prepare_timeout_s=0.05, heartbeat_s=PATIENT_S)
+    ) as site:
         site.agents["ar1"].mute = True
         document = refused(await site.attach("ar1", wait="applied"), 409, "handover-aborted")
         assert document["failures"] == []

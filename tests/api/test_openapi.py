@@ -25,7 +25,7 @@ from srv6dmm_api.problems import PREFIX, TITLES
 from srv6dmm_api.server import make_server, tcp_socket
 
 from srv6dmm.config import HttpSettings, RolloutSettings
-from tests.api.support import running
+from tests.api.support import PATIENT_S, running
 
 CHECKS = (
     not_a_server_error,
@@ -145,7 +145,9 @@ def api() -> Iterator[Any]:
     found: dict[str, Any] = {}
 
     async def run() -> None:
-        impatient = RolloutSettings(prepare_timeout_s=0.02, switch_timeout_s=0.02)
+        impatient = RolloutSettings(
+            prepare_timeout_s=0.02, switch_timeout_s=0.02, heartbeat_s=PATIENT_S
+        )
         async with running(rollout=impatient) as site:
             await site.attach("ar1", node="mn1", wait="applied")
             await site.attach("ar2", node="mn1", wait="applied")

@@ -21,7 +21,6 @@ from srv6dmm.model.errors import StoreError, StoreUnavailable
 from srv6dmm.store.sqlite import SqliteStore
 from tests.contract.changes import numbered, replayed
 
-NOBODY = 65534
 PADDING = 20_000
 """Bytes of a commit that shall fill a disk."""
 
@@ -137,11 +136,6 @@ def opening(path: Path) -> str:
 
 def read_only(folder: Path) -> dict[str, Any]:
     """Take the right to write away from the file, then from the directory."""
-    if os.geteuid() == 0:
-        os.chown(folder, NOBODY, NOBODY)
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
     path = folder / "s.db"
     asyncio.run(one_commit(path))
     path.chmod(0o400)

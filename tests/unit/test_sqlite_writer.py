@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -131,6 +131,43 @@ async def test_a_file_that_others_hold_is_a_fault_with_a_remedy(
         assert store.health() is not None
     assert await store.commit(lease(0), 0) == 1, "it does not wait for a probe to try again"
     assert store.health() is None
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "words"),
+    [
+        (
+            "ALTER TABLE leases RENAME TO other",
+            "ALTER TABLE other RENAME TO leases",
+            "no such table: leases",
+        ),
+        (
+            "UPDATE meta SET key = 'was' WHERE key = 'revision'",
+            "UPDATE meta SET key = 'revision' WHERE key = 'was'",
+            "meta has no revision",
+        ),
+    ],
+)
+async def test_what_a_shell_spoils_it_can_mend(
+    tmp_path: Path, spoil: str, mend: str, words: str
+) -> None:
+    """The writer outlives a file with something missing, and leaves no transaction open."""
+    store = SqliteStore(tmp_path / "s.db", probe_s=3600)
+    await store.commit(numbered(0), 0)
+    with closing(sqlite3.connect(tmp_path / "s.db", timeout=1)) as shell:
+        with shell:
+            shell.execute(spoil)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match=words):
+                await store.commit(numbered(1), 1)
+        health = store.health()
+        assert health is not None
+        assert words in health
+        with shell:
+            shell.execute(mend)
+    assert store.load() == replayed(1), "nothing of the session before the failure was kept"
+    assert await store.commit(numbered(1), 1) == 2
     store.close()
 
 
