@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import ipaddress
 import os
 import signal
@@ -177,7 +178,7 @@ def make_server(app: FastAPI, http: HttpSettings, unix: socket.socket | None) ->
     """Return the server of an application; give `serve` the TCP sockets."""
     config = uvicorn.Config(
         app,
-        loop="asyncio",  # uvloop breaks pyroute2 in the same process
+        loop="none",  # the caller's
         ws="websockets-sansio",
         access_log=False,
         proxy_headers=False,
@@ -221,6 +222,8 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
         await controller.start()
+        gc.collect()
+        gc.freeze()  # modules and loaded state live as long as we; walking them takes milliseconds
         running = asyncio.create_task(server.serve(sockets=[tcp]))
         started = asyncio.create_task(server.up.wait())
         await asyncio.wait((running, started), return_when=asyncio.FIRST_COMPLETED)

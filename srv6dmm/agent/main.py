@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import signal
 import uuid
@@ -43,6 +44,8 @@ async def run(settings: AgentSettings) -> None:
     )
     stream = Stream(settings, worker, uuid.uuid4().hex, able, random.random)
     worker.start()
+    gc.collect()
+    gc.freeze()  # modules live as long as we; walking them would take milliseconds
     running = asyncio.create_task(stream.run())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -147,7 +147,7 @@ class Stream:
                         if heartbeat is None:
                             heartbeat = asyncio.create_task(self._beat(every_s))
                     case (FullPlan() | DeltaPlan()) as plan:
-                        await self._take(plan)
+                        await self._take(socket, plan)
                     case Resync():
                         self._outgoing.put_nowait(await self._worker.resync())
         except asyncio.CancelledError:
@@ -161,21 +161,30 @@ class Stream:
                     with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
                         await task
 
-    async def _take(self, message: FullPlan | DeltaPlan) -> None:
+    async def _take(self, socket: ClientConnection, message: FullPlan | DeltaPlan) -> None:
         if isinstance(message, FullPlan):
             self._awaits_full = False
         elif self._awaits_full:
             return  # sent before our Hello was heard; it is in the full plan
         try:
-            await self._worker.take(message)
+            await self._worker.take(message, lambda: self._flush(socket))
         except OutOfStep as error:
             log.info("plan.out-of-step", reason=str(error))
             self._outgoing.put_nowait(self._hello())
 
+    async def _flush(self, socket: ClientConnection) -> None:
+        """Let an answer leave now: the roll-out's next stage waits for it."""
+        with contextlib.suppress(ConnectionClosed):  # whoever reads the socket will see to it
+            while not self._outgoing.empty():
+                await self._send(socket, self._outgoing.get_nowait())
+        await asyncio.sleep(0)  # the event loop writes when it has run what is ready
+
     async def _write(self, socket: ClientConnection) -> None:
         while True:
-            message = await self._outgoing.get()
-            await socket.send(codec.encode_message(message).decode())
+            await self._send(socket, await self._outgoing.get())
+
+    async def _send(self, socket: ClientConnection, message: FromAgent) -> None:
+        await socket.send(codec.encode_message(message).decode())
 
     async def _beat(self, every_s: float) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import structlog
@@ -39,6 +39,10 @@ _STAGGER, _STAGGER_S = 50, 0.05
 """A restarted router tells its nodes in groups of so many, so long apart."""
 
 Say = Callable[[FromAgent], None]
+
+
+async def _at_once() -> None:
+    """Let what follows from a plan follow without delay."""
 
 
 class OutOfStep(Exception):
@@ -103,8 +107,13 @@ class Worker:
         """Set where Acks, Failures and Reports go."""
         self._say = say
 
-    async def take(self, message: FullPlan | DeltaPlan) -> None:
-        """Apply a plan and answer. Raises OutOfStep for a delta on something else."""
+    async def take(
+        self, message: FullPlan | DeltaPlan, answered: Callable[[], Awaitable[None]] = _at_once
+    ) -> None:
+        """Apply a plan, answer, await `answered`, and let RAs and the rest follow.
+
+        Raises OutOfStep for a delta on something else.
+        """
         started = time.perf_counter()
         reconciler = self._reconciler
         if isinstance(message, FullPlan):
@@ -120,6 +129,7 @@ class Worker:
         self.revision = message.revision
         news = bool(set(failures) - set(self._failures))
         self._answer(failures, (time.perf_counter() - started) * 1e3)
+        await answered()
         if isinstance(message, FullPlan):
             self._configure()
             self._advertiser.keep_only(reconciler.entries.keys())

@@ -42,8 +42,7 @@ def _agent(
     """Run the agent until SIGTERM; the kernel keeps everything."""
     if context.invoked_subcommand is not None:
         return
-    import asyncio
-
+    import uvloop
     from pydantic import ValidationError
 
     from srv6dmm.agent.main import run
@@ -73,7 +72,7 @@ def _agent(
     except (OSError, ValueError) as error:
         fail(str(error), USAGE)
     try:
-        asyncio.run(run(settings))
+        uvloop.run(run(settings))
     except (Srv6dmmError, OSError) as error:
         fail(f"{settings.router}: {error}")
 

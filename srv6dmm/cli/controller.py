@@ -26,8 +26,7 @@ def _controller(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning.")] = None,
 ) -> None:
     """Run the control service until SIGTERM."""
-    import asyncio
-
+    import uvloop
     from pydantic import ValidationError
     from srv6dmm_api.server import serve
 
@@ -57,4 +56,4 @@ def _controller(
         changes["http"] = settings.http.model_copy(update=given)
     settings = settings.model_copy(update=changes)
     logs.configure(settings.log_level)
-    asyncio.run(serve(settings, ready_file))
+    uvloop.run(serve(settings, ready_file))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from srv6dmm.config import RolloutSettings
+from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.measure import Timings
 from srv6dmm.core.planner import Planner
@@ -29,9 +30,15 @@ class Ticket:
     """What the caller of an event waits on, through all stages of its epoch."""
 
     epoch: int
+    clock: Clock
     started: float
+    """By the monotonic clock, seconds."""
     timings: Timings
     applied: asyncio.Future[Timings]
+
+    def elapsed_ms(self) -> float:
+        """Return the milliseconds since the event came."""
+        return (self.clock.monotonic() - self.started) * 1e3
 
 
 @dataclass(slots=True)
@@ -230,8 +237,7 @@ class Rollouts:
         ticket = stage.ticket
         session = stage.session
         if ticket is not None:
-            elapsed = (asyncio.get_running_loop().time() - ticket.started) * 1e3
-            ticket.timings.stages[session.rollout.value] = elapsed
+            ticket.timings.stages[session.rollout.value] = ticket.elapsed_ms()
         if session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
             if ticket is not None:
                 finish(ticket)
@@ -252,8 +258,7 @@ class Rollouts:
 def finish(ticket: Ticket) -> None:
     """Tell whoever waits that every stage was acknowledged."""
     if not ticket.applied.done():
-        elapsed = (asyncio.get_running_loop().time() - ticket.started) * 1e3
-        ticket.timings.applied_ms = elapsed
+        ticket.timings.applied_ms = ticket.elapsed_ms()
         ticket.applied.set_result(ticket.timings)
 
 

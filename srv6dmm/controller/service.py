@@ -119,8 +119,8 @@ class Controller:
 
     async def submit(self, event: Event) -> Submitted:
         """Decide an event and make it durable. Raises Refusal when it changes nothing."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        clock = self._clock
+        started = clock.monotonic()
         async with self._turn(event.mobile_node):
             try:
                 decision = mobility.decide(
@@ -129,7 +129,7 @@ class Controller:
             except Refusal as refusal:
                 self.measurements.refusals[refusal.type] += 1
                 raise
-            timings = Timings((loop.time() - started) * 1e3, 0.0)
+            timings = Timings((clock.monotonic() - started) * 1e3, 0.0)
             key = (event.mobile_node, event.interface)
             if decision.replayed:
                 return self._replayed(key, decision.answer, timings)
@@ -137,10 +137,11 @@ class Controller:
             session = sessions.get(key)
             ticket = None
             if session is not None and decision.answer.outcome is not Outcome.IGNORED:
-                ticket = Ticket(session.epoch, started, timings, loop.create_future())
+                applied = asyncio.get_running_loop().create_future()
+                ticket = Ticket(session.epoch, clock, started, timings, applied)
                 ticket.applied.add_done_callback(partial(self._applied, session))
             revision = await self._commit(decision.change, ticket)
-            timings.durable_ms = (loop.time() - started) * 1e3
+            timings.durable_ms = (clock.monotonic() - started) * 1e3
             self._count(decision.answer, timings)
             self._feed.add(
                 decision.answer.outcome.name.lower(),
@@ -152,8 +153,8 @@ class Controller:
                 revision=revision,
                 event_id=event.event_id,
             )
-        applied = ticket.applied if ticket else _resolved(timings)
-        return Submitted(decision.answer, revision, False, timings, applied)
+        end = ticket.applied if ticket else _resolved(timings)
+        return Submitted(decision.answer, revision, False, timings, end)
 
     def plan(self, router: str) -> Plan:
         """Return a router's whole plan at the durable revision. Raises KeyError."""
