@@ -86,6 +86,10 @@ def _up(
         console.print(
             f"API: http://127.0.0.1:{record.port}, or {lab.directory.socket}", soft_wrap=True
         )
+        console.print(
+            f"for the other verbs: export SRV6DMM_CONTROLLER=http+unix://{lab.directory.socket}",
+            soft_wrap=True,
+        )
 
 
 def _down(
@@ -193,21 +197,28 @@ def _exec(
 ) -> None:
     """Run a command in a node: `srv6dmm lab exec mn1 -- ping -c1 2001:db8:cafe::2`.
 
-    What follows NODE is the command; --name goes before it.
+    What follows NODE is the command; --name may stand between the two when -- follows it.
     """
     import os
 
     from srv6dmm.cli.output import USAGE, fail
     from srv6dmm.dataplane import namespace
 
-    command = context.args[1:] if context.args[:1] == ["--"] else context.args
+    match context.args:
+        case ["--name" | "-n", named, "--", *command]:
+            name = named
+        case ["--", *command]:
+            pass
+        case command:
+            pass
     if not command:
         fail("no command; e.g. `srv6dmm lab exec mn1 -- ip -6 address`", USAGE)
     namespace.enter(_open(name).namespace(node))
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        fail(f"{command[0]}: {error.strerror}")
+        hint = "; options of `lab exec` go before the node" if command[0].startswith("-") else ""
+        fail(f"{command[0]}: {error.strerror}{hint}")
 
 
 def _capture(

@@ -283,6 +283,37 @@ def test_kill_of_the_command_in_the_middle_of_up() -> None:
         take_down(NAME)
 
 
+def test_a_command_runs_in_a_node_wherever_the_name_stands() -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "srv6dmm.cli.main", "lab", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert command("up", str(CAMPUS), "--name", NAME, "--bare").returncode == 0
+    try:
+        for place in (
+            ["--name", NAME, "ar1", "--"],
+            ["ar1", "--name", NAME, "--"],
+            ["ar1", "-n", NAME, "--"],
+            ["--name", NAME, "ar1"],
+        ):
+            done = command("exec", *place, "ip", "link", "show", "acc0")
+            assert "acc0" in done.stdout, done.stderr
+        # What follows a command is the command's, whatever it looks like.
+        done = command("exec", "--name", NAME, "ar1", "echo", "-n", "x", "--", "y")
+        assert done.stdout == "x -- y"
+        done = command("exec", "--name", NAME, "ar1", "--json")
+        assert done.returncode == 1
+        assert "before the node" in done.stderr
+    finally:
+        take_down(NAME)
+
+
 def _processes_in(prefix: str) -> list[str]:
     """Command lines of processes that name a namespace of the lab."""
     found = []
