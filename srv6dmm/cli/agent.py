@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from srv6dmm.cli.client_options import Controller, Json
+
 Netns = Annotated[str | None, typer.Option("--netns", help="Network namespace: a name or a path.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -138,13 +139,14 @@ def _status(netns: Netns = None, json: Json = False) -> None:
 
 def _resync(
     router: Annotated[str, typer.Argument(help="The router's name.")],
+    controller: Controller = None,
     json: Json = False,
 ) -> None:
     """Have a running agent read its kernel back and repair."""
-    from srv6dmm.cli.client import Client
+    from srv6dmm.cli.client import Client, segment
     from srv6dmm.cli.output import console, print_json
 
-    report = Client().post(f"/v1/routers/{router}/resync")
+    report = Client(controller).post(f"/v1/routers/{segment(router)}/resync")
     if json:
         print_json(report)
         return

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -28,7 +29,10 @@ class Client:
 
     def __init__(self, controller: str | None = None) -> None:
         self._where = controller or os.environ.get(ENVIRONMENT) or DEFAULT
-        parts = urlsplit(self._where)
+        try:
+            parts = urlsplit(self._where)
+        except ValueError as error:
+            fail(f"controller {self._where!r}: {error}", USAGE)
         if parts.scheme == "http+unix":
             if not parts.path.startswith("/") or parts.netloc:
                 fail(f"{self._where!r} must be http+unix:///path", USAGE)
@@ -38,14 +42,20 @@ class Client:
             )
         unix = parts.scheme == "http+unix"
         token = os.environ.get(TOKEN_ENVIRONMENT)
-        self._http = httpx.Client(
-            base_url="http://srv6dmm" if unix else self._where,
-            transport=httpx.HTTPTransport(uds=parts.path) if unix else None,
-            verify=_trust() if parts.scheme == "https" else False,
-            timeout=70,
-            trust_env=False,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-        )
+        # No header could carry it, and the words for that would name neither variable nor token.
+        if token and not re.fullmatch(r"[!-~]+", token):
+            fail(f"{TOKEN_ENVIRONMENT} is no token: it has blanks, line ends or odd letters", USAGE)
+        try:
+            self._http = httpx.Client(
+                base_url="http://srv6dmm" if unix else self._where,
+                transport=httpx.HTTPTransport(uds=parts.path) if unix else None,
+                verify=_trust() if parts.scheme == "https" else False,
+                timeout=70,
+                trust_env=False,
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+            )
+        except httpx.InvalidURL as error:
+            fail(f"controller {self._where!r}: {error}", USAGE)
 
     def get(self, path: str, **query: Any) -> Any:
         """Return the JSON of a GET."""
@@ -61,10 +71,7 @@ class Client:
                 method, path, **{k: v for k, v in options.items() if v is not None}
             )
         except httpx.HTTPError as error:
-            fail(
-                f"controller at {self._where} cannot be reached: {error}; is it running, and "
-                f"is {ENVIRONMENT} right?"
-            )
+            self._unreachable(error)
         self._check(response)
         return response.json()
 
@@ -77,8 +84,17 @@ class Client:
                     response.read()
                 self._check(response)
                 yield response.iter_lines()
+        except httpx.ConnectError as error:
+            self._unreachable(error)
         except httpx.HTTPError as error:
             fail(f"controller at {self._where}: {error}")
+
+    def _unreachable(self, error: httpx.HTTPError) -> NoReturn:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            advice = f"{AUTHORITY_ENVIRONMENT} names a PEM file of certificates to trust"
+        else:
+            advice = f"is it running, and is {ENVIRONMENT} right?"
+        fail(f"controller at {self._where} cannot be reached: {error}; {advice}")
 
     def _check(self, response: httpx.Response) -> None:
         if not response.is_error:

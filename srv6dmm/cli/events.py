@@ -16,8 +16,10 @@ def register(app: typer.Typer) -> None:
 
 
 def _events(
-    since: Annotated[int | None, typer.Option(help="Resume after this event id.")] = None,
-    count: Annotated[int | None, typer.Option(help="Stop after this many.")] = None,
+    since: Annotated[
+        int | None, typer.Option(help="Resume after this event id; 0: all kept.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Stop after this many.", min=1)] = None,
     controller: Controller = None,
     json: Json = False,
 ) -> None:

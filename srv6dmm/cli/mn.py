@@ -147,9 +147,10 @@ def _list(controller: Controller = None, json: Json = False) -> None:
             prefixes = ", ".join(
                 f"{b['prefix']}{'' if b['state'] == 'home' else '*'}" for b in session["bindings"]
             )
+            leaving = "" if session["phase"] == "active" else f"  {session['phase']}"
             console.print(
                 f"{node['mobile_node']:12} {session['serving']:10} epoch {session['epoch']:<5}"
-                f"{prefixes}",
+                f"{prefixes}{leaving}",
                 soft_wrap=True,
             )
 

@@ -81,6 +81,7 @@ async def test_the_life_of_a_mobile_node(tmp_path: Path) -> None:
         assert "encap.red" in steering
         assert "End.DT6" in await sh.run("route", "show", "br1", "--all")
         assert "detaching" in await sh.run("mn", "detach", "mn1", "ar2", "--wait", "durable")
+        assert "detach-wait" in await sh.run("mn", "list")
 
 
 async def test_a_list_of_more_than_a_page(tmp_path: Path) -> None:
@@ -110,6 +111,9 @@ async def test_drift_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
         assert "missing underlay fc00::/48" in await sh.run("route", "diff", status=3)
         assert (await sh.json("route", "diff", "br1", status=3))["drift"] == 1
         assert (await sh.json("route", "diff", "ar1"))["drift"] == 0
+        there = sh.environment.pop("SRV6DMM_CONTROLLER")
+        assert "missing" in await sh.run("agent", "resync", "br1", "--controller", there)
+        sh.environment["SRV6DMM_CONTROLLER"] = there
         sh.site.agents["br1"].disconnect()
         assert "not connected" in await sh.run("route", "diff", "br1", status=1)
 
@@ -138,12 +142,18 @@ async def test_usage_errors(tmp_path: Path) -> None:
         for wrong in ("nonsense", "ftp://x", "http+unix://relative", "http://"):
             said = await sh.run("mn", "list", "--controller", wrong, status=2)
             assert "http+unix:///path" in said
+        for wrong in ("https://host:port", "https://[::1"):
+            assert wrong in await sh.run("mn", "list", "--controller", wrong, status=2)
+        await sh.run("events", "--since", "0", "--count", "0", status=2)
 
 
 async def test_a_controller_that_is_not_there(tmp_path: Path) -> None:
     async with shell(tmp_path, agents=False) as sh:
         for where in (f"http+unix://{tmp_path}/nobody", "http://127.0.0.1:1"):
             said = await sh.run("mn", "list", "--controller", where, status=1)
+            assert "cannot be reached" in said
+            assert "SRV6DMM_CONTROLLER" in said
+            said = await sh.run("events", "--controller", where, status=1)
             assert "cannot be reached" in said
             assert "SRV6DMM_CONTROLLER" in said
 
@@ -155,6 +165,9 @@ async def test_the_token_comes_from_the_environment(tmp_path: Path) -> None:
         sh.environment["SRV6DMM_TOKEN"] = "reader"
         assert await sh.json("mn", "list") == {"mobile_nodes": []}
         assert "lacks the scope" in await sh.run("mn", "attach", "mn1", "ar1", MAC, status=1)
+        for spoilt in ("rea der", "reader\n", "r\u00e9ader"):
+            sh.environment["SRV6DMM_TOKEN"] = spoilt
+            assert "SRV6DMM_TOKEN" in await sh.run("mn", "list", status=2)
 
 
 async def test_events_are_followed_and_resumed(tmp_path: Path) -> None:
