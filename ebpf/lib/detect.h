@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Arrivals: what a mobile node sends first becomes an event, at most one per node and gap.
+#ifndef SRV6DMM_DETECT_H
+#define SRV6DMM_DETECT_H
+
+#include "parse.h"
+
+static __always_inline void tell(struct __sk_buff *skb, const struct packet *packet,
+                                 const struct config *settings, u32 kind, const void *address)
+{
+    struct event event = {.kind = kind, .ifindex = skb->ifindex, .vlan = packet->vlan};
+    u64 now = bpf_ktime_get_ns() / 1000000;
+    u64 node = 0;
+    u64 *last;
+
+    __builtin_memcpy(&node, packet->mac, ETH_ALEN);
+    last = quiet.lookup(&node);
+    if (last && now - *last < settings->event_gap_ms)
+        return;
+    quiet.update(&node, &now);
+    __builtin_memcpy(event.mac, packet->mac, ETH_ALEN);
+    __builtin_memcpy(event.address, address, 16);
+    events.ringbuf_output(&event, sizeof(event), 0);
+}
+
+// Router Solicitations, and Neighbour Solicitations of duplicate address detection (RFC 4861,
+// RFC 4862): both are what a node sends that has just come up on a link.
+static __always_inline void detect_neighbour_discovery(struct __sk_buff *skb,
+                                                       const struct packet *packet,
+                                                       const struct config *settings)
+{
+    u8 message[24]; // an ICMPv6 header and the target of a solicitation
+    u32 at = packet->offset + sizeof(struct ipv6hdr);
+
+    if (packet->next_header != IPPROTO_ICMPV6 || packet->hop_limit != 255 ||
+        packet->length < sizeof(struct ipv6hdr) + 8 || bpf_skb_load_bytes(skb, at, message, 8))
+        return;
+    if (message[0] == 133) {
+        tell(skb, packet, settings, EVENT_SOLICITATION, &packet->source);
+    } else if (message[0] == 135 && !packet->source.high && !packet->source.low &&
+               packet->length >= sizeof(struct ipv6hdr) + sizeof(message) &&
+               !bpf_skb_load_bytes(skb, at, message, sizeof(message))) {
+        tell(skb, packet, settings, EVENT_DAD, message + 8);
+    }
+}
+
+#endif

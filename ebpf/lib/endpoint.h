@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Endpoints that send a packet on: End, End.X (RFC 8986 sections 4.1, 4.2), End.MAP (RFC 9433
+// section 6.2), and late packets of a node that has moved on. All of them write another
+// destination into the outer header in place: no room is moved, whatever the packet's size.
+#ifndef SRV6DMM_ENDPOINT_H
+#define SRV6DMM_ENDPOINT_H
+
+#include "forward.h"
+#include "srh.h"
+
+static __always_inline int redestine(struct __sk_buff *skb, const struct packet *packet,
+                                     const struct in6 *destination)
+{
+    struct {
+        u8 hop_limit;
+        u8 source[16];
+        u8 destination[16];
+    } __attribute__((packed)) part;
+
+    part.hop_limit = packet->hop_limit - 1;
+    __builtin_memcpy(part.source, &packet->source, 16);
+    __builtin_memcpy(part.destination, destination, 16);
+    return bpf_skb_store_bytes(skb, packet->offset + 7, &part, sizeof(part), BPF_F_RECOMPUTE_CSUM);
+}
+
+static __always_inline u32 send_on(struct __sk_buff *skb, struct sid *sid)
+{
+    if (sid->ifindex)
+        return send_to(sid->ifindex, &sid->next_hop, REASON_ENDPOINT);
+    return TO_KERNEL(REASON_ENDPOINT);
+}
+
+static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
+                               struct routing *routing, struct sid *sid)
+{
+    u32 at = packet->offset + sizeof(struct ipv6hdr);
+    struct in6 next;
+    u8 left;
+
+    if (packet->hop_limit <= 1)
+        return TO_KERNEL(REASON_HOP_LIMIT);
+    if (!routing->present || !routing->left)
+        return TO_KERNEL(REASON_SEGMENTS_LEFT);
+    if (sid->flags & SID_PSP && routing->left == 1)
+        return TO_KERNEL(REASON_UNKNOWN_BEHAVIOR);
+    left = routing->left - 1;
+    if (bpf_skb_load_bytes(skb, at + 8 + 16 * left, &next, sizeof(next)))
+        return TO_KERNEL(REASON_TRUNCATED);
+    if (packet->tagged && bpf_skb_vlan_pop(skb))
+        return TO_KERNEL(REASON_ADJUST_FAILED);
+    packet->offset = ETHERNET;
+    at = ETHERNET + sizeof(struct ipv6hdr);
+    if (redestine(skb, packet, &next) ||
+        bpf_skb_store_bytes(skb, at + 3, &left, 1, BPF_F_RECOMPUTE_CSUM))
+        return DROP(REASON_STORE_FAILED);
+    count(sid->counter, packet->length);
+    return send_on(skb, sid);
+}
+
+static __always_inline u32 end_map(struct __sk_buff *skb, struct packet *packet, struct sid *sid)
+{
+    struct in6 mapped = sid->mapped;
+
+    if (packet->hop_limit <= 1)
+        return TO_KERNEL(REASON_HOP_LIMIT);
+    if (packet->tagged && bpf_skb_vlan_pop(skb))
+        return TO_KERNEL(REASON_ADJUST_FAILED);
+    packet->offset = ETHERNET;
+    if (redestine(skb, packet, &mapped))
+        return DROP(REASON_STORE_FAILED);
+    count(sid->counter, packet->length);
+    return send_on(skb, sid);
+}
+
+static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *packet,
+                                         struct path *path, struct sid *sid)
+{
+    struct in6 last = path->last;
+
+    if (!(path->flags & PATH_REDIRECT))
+        return TO_KERNEL(REASON_NOT_IN_PLACE);
+    if (packet->hop_limit <= 1)
+        return TO_KERNEL(REASON_HOP_LIMIT);
+    if (packet->tagged && bpf_skb_vlan_pop(skb))
+        return TO_KERNEL(REASON_ADJUST_FAILED);
+    packet->offset = ETHERNET;
+    if (redestine(skb, packet, &last))
+        return DROP(REASON_STORE_FAILED);
+    count(sid->counter, packet->length);
+    count(path->counter, packet->length);
+    return send_to(path->ifindex, &path->next_hop, REASON_REDIRECTED);
+}
+
+#endif

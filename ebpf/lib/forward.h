@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Out of a device, by the kernel's neighbour entry of a next hop that is given: a lookup of the
+// route for every packet would cost half as much as all the rest.
+#ifndef SRV6DMM_FORWARD_H
+#define SRV6DMM_FORWARD_H
+
+#include "parse.h"
+
+// BCC 0.26 declares it with three arguments.
+static long (*redirect_neighbour)(u32 ifindex, void *hop, int size, u64 flags) = (void *)152;
+static long (*redirect_to_peer)(u32 ifindex, u64 flags) = (void *)155;
+
+static __always_inline u32 send_to(u32 ifindex, const struct in6 *next_hop, u32 reason)
+{
+    struct bpf_redir_neigh hop = {.nh_family = 10}; // AF_INET6
+
+    __builtin_memcpy(hop.ipv6_nh, next_hop, 16);
+    return redirected(redirect_neighbour(ifindex, &hop, sizeof(hop), 0), reason);
+}
+
+static __always_inline u32 send_to4(u32 ifindex, __be32 next_hop, u32 reason)
+{
+    struct bpf_redir_neigh hop = {.nh_family = 2}; // AF_INET
+
+    hop.ipv4_nh = next_hop;
+    return redirected(redirect_neighbour(ifindex, &hop, sizeof(hop), 0), reason);
+}
+
+// To the mobile node on its port.
+static __always_inline u32 deliver(struct __sk_buff *skb, const struct delivery *to)
+{
+    if (to->flags & DELIVER_PEER) {
+        if (bpf_skb_store_bytes(skb, 0, (void *)to->mac, 2 * ETH_ALEN, 0))
+            return DROP(REASON_STORE_FAILED);
+        return redirected(redirect_to_peer(to->ifindex, 0), REASON_DELIVERED);
+    }
+    return send_to(to->ifindex, &to->next_hop, REASON_DELIVERED);
+}
+
+#endif

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// From a frame to what decisions need. Nothing here changes a packet.
+#ifndef SRV6DMM_PARSE_H
+#define SRV6DMM_PARSE_H
+
+#include <uapi/linux/icmpv6.h>
+#include <uapi/linux/in.h>
+#include <uapi/linux/ip.h>
+
+#include "result.h"
+
+#define ETHERNET 14
+#define TAG 4
+#define MAX_EXTENSIONS 6
+
+struct packet {
+    u32 offset; // of the IP header in the frame
+    u32 tagged; // a VLAN tag is in the metadata (1) or in the frame (2)
+    u32 vlan;   // its id, 0 without one
+    u32 ethertype;
+    u32 length; // octets of IP header and payload
+    u32 traffic_class;
+    u32 flow_label;
+    u32 next_header;
+    u32 hop_limit;
+    struct in6 source; // of IPv4 the address in the low half of `low`
+    struct in6 destination;
+    u8 mac[6]; // source
+};
+
+// A header that may lie in the frame's fragments is made linear.
+static __always_inline int reach(struct __sk_buff *skb, u32 length)
+{
+    if ((void *)(long)skb->data + length <= (void *)(long)skb->data_end)
+        return 1;
+    return skb->len >= length && !bpf_skb_pull_data(skb, length);
+}
+
+// One pointer that is both compared and read from: the verifier knows the bounds of that one only.
+static __always_inline void *at_offset(struct __sk_buff *skb, u64 offset)
+{
+    void *pointer = (void *)(long)skb->data + (offset & 0xfff);
+
+    asm volatile("" : "+r"(pointer));
+    return pointer;
+}
+
+static __always_inline u32 parse_link(struct __sk_buff *skb, struct packet *packet)
+{
+    void *data = (void *)(long)skb->data;
+    void *end = (void *)(long)skb->data_end;
+
+    packet->offset = ETHERNET;
+    packet->ethertype = skb->protocol;
+    packet->tagged = 0;
+    packet->vlan = 0;
+    if (data + ETHERNET > end)
+        return REASON_TRUNCATED;
+    __builtin_memcpy(packet->mac, data + ETH_ALEN, ETH_ALEN);
+    if (skb->vlan_present) {
+        packet->tagged = 1;
+        packet->vlan = skb->vlan_tci & 0xfff;
+    } else if (packet->ethertype == bpf_htons(ETH_P_8021Q) ||
+               packet->ethertype == bpf_htons(ETH_P_8021AD)) {
+        if (data + ETHERNET + TAG > end)
+            return REASON_TRUNCATED;
+        packet->tagged = 2;
+        packet->vlan = bpf_ntohs(*(__be16 *)(data + ETHERNET)) & 0xfff;
+        packet->ethertype = *(__be16 *)(data + ETHERNET + 2);
+        packet->offset = ETHERNET + TAG;
+    }
+    return 0;
+}
+
+static __always_inline struct port *port_of(struct __sk_buff *skb, struct packet *packet)
+{
+    struct port_key key = {.ifindex = skb->ifindex, .vlan = packet->vlan};
+
+    return ports.lookup(&key);
+}
+
+static __always_inline u32 parse_ipv6_at(struct __sk_buff *skb, struct packet *packet, u32 offset)
+{
+    struct ipv6hdr *ip;
+    u32 first, payload;
+
+    if (!reach(skb, offset + sizeof(*ip)))
+        return REASON_TRUNCATED;
+    ip = at_offset(skb, offset);
+    if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+        return REASON_TRUNCATED;
+    first = bpf_ntohl(*(__be32 *)ip);
+    if (first >> 28 != 6)
+        return REASON_NOT_IP;
+    payload = bpf_ntohs(ip->payload_len);
+    packet->traffic_class = first >> 20 & 0xff;
+    packet->flow_label = first & 0xfffff;
+    packet->next_header = ip->nexthdr;
+    packet->hop_limit = ip->hop_limit;
+    packet->length = sizeof(*ip) + payload;
+    __builtin_memcpy(&packet->source, &ip->saddr, 16);
+    __builtin_memcpy(&packet->destination, &ip->daddr, 16);
+    if (!payload && (ip->nexthdr == IPPROTO_HOPOPTS || skb->gso_size))
+        return REASON_JUMBO;
+    if (skb->len < offset + packet->length)
+        return REASON_TRUNCATED;
+    return 0;
+}
+
+static __always_inline u32 parse_ipv4_at(struct __sk_buff *skb, struct packet *packet, u32 offset)
+{
+    struct iphdr *ip;
+
+    if (!reach(skb, offset + sizeof(*ip)))
+        return REASON_TRUNCATED;
+    ip = at_offset(skb, offset);
+    if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+        return REASON_TRUNCATED;
+    if (ip->version != 4)
+        return REASON_NOT_IP;
+    packet->length = bpf_ntohs(ip->tot_len);
+    if (ip->ihl < 5 || packet->length < sizeof(*ip) || skb->len < offset + packet->length)
+        return REASON_TRUNCATED;
+    if (ip->ihl != 5)
+        return REASON_IP_OPTIONS;
+    packet->traffic_class = ip->tos;
+    packet->flow_label = 0;
+    // A fragment has no ports to look at.
+    packet->next_header = ip->frag_off & bpf_htons(0x3fff) ? IPPROTO_NONE : ip->protocol;
+    packet->hop_limit = ip->ttl;
+    packet->source.high = 0;
+    packet->source.low = ip->saddr;
+    packet->destination.high = 0;
+    packet->destination.low = ip->daddr;
+    return 0;
+}
+
+// The upper-layer header of an IPv6 packet: its protocol and offset. Returns 0 when there are more
+// extension headers than we look at, or when a fragment does not hold it.
+static __always_inline int upper_layer(struct __sk_buff *skb, struct packet *packet, u32 *protocol,
+                                       u32 *offset)
+{
+    u32 next = packet->next_header;
+    u32 at = packet->offset + sizeof(struct ipv6hdr);
+    u8 header[4];
+
+#pragma unroll
+    for (int i = 0; i <= MAX_EXTENSIONS; i++) {
+        if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+            next != IPPROTO_FRAGMENT) {
+            *protocol = next;
+            *offset = at;
+            return 1;
+        }
+        if (at + 8 > packet->offset + packet->length ||
+            bpf_skb_load_bytes(skb, at, header, sizeof(header)))
+            return 0;
+        if (next == IPPROTO_FRAGMENT) {
+            if (header[2] || header[3] & 0xf8)
+                return 0;
+            at += 8;
+        } else {
+            at += 8 * (header[1] + 1);
+        }
+        next = header[0];
+    }
+    return 0;
+}
+
+static __always_inline int is_local_scope(const struct in6 *address)
+{
+    u8 first = *(u8 *)address;
+
+    if (first == 0xff)
+        return 1; // multicast
+    if (first == 0xfe && (((u8 *)address)[1] & 0xc0) == 0x80)
+        return 1; // link-local
+    return !address->high && (!address->low || address->low == __constant_cpu_to_be64(1));
+}
+
+static __always_inline int is_within(const struct in6 *address, const struct in6 *block,
+                                     const struct in6 *mask)
+{
+    return mask->high && (address->high & mask->high) == block->high &&
+           (address->low & mask->low) == block->low;
+}
+
+#endif

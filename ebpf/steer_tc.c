@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// clsact ingress of ports that face mobile nodes or the outside: refuse what may not enter, steer
+// what has an entry, leave the rest to the kernel's routes, which know all of it too.
+
+#include "lib/classify.h"
+#include "lib/detect.h"
+#include "lib/encap.h"
+
+static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
+                                  struct steer *entry, u32 header)
+{
+    u32 action = entry->action;
+
+    if (action == STEER_DROP)
+        return DROP(REASON_NODE_LEFT);
+    if (packet->hop_limit <= 1)
+        return TO_KERNEL(REASON_HOP_LIMIT);
+    if (action == STEER_ENCAP) {
+        u32 id = entry->path;
+        u32 counter = entry->counter;
+        struct path *path = paths.lookup(&id);
+        u32 result;
+
+        if (!path)
+            return TO_KERNEL(REASON_NO_PATH);
+        result = encapsulate(skb, packet, path, header);
+        if (result == RESULT(TC_ACT_REDIRECT, REASON_STEERED))
+            count(counter, packet->length);
+        return result;
+    }
+    if (action == STEER_DELIVER && packet->ethertype == bpf_htons(ETH_P_IPV6)) {
+        u64 prefix = packet->destination.high;
+        struct delivery *to = deliveries.lookup(&prefix);
+
+        if (!to)
+            return TO_KERNEL(REASON_NOT_HERE);
+        if (packet->tagged && bpf_skb_vlan_pop(skb))
+            return TO_KERNEL(REASON_ADJUST_FAILED);
+        if (decrement(skb, packet, ETHERNET))
+            return DROP(REASON_STORE_FAILED);
+        count(entry->counter, packet->length);
+        count(to->counter, packet->length);
+        return deliver(skb, to);
+    }
+    return TO_KERNEL(REASON_NO_PATH);
+}
+
+static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packet)
+{
+    u32 reason = parse_ipv4_at(skb, packet, packet->offset);
+    struct steer *entry;
+    __be32 address;
+
+    if (reason)
+        return TO_KERNEL(reason);
+    address = packet->destination.low;
+    entry = prefixes4.lookup(&address);
+    if (!entry)
+        return TO_KERNEL(REASON_NO_ENTRY);
+    return follow(skb, packet, entry, sizeof(struct iphdr));
+}
+
+static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packet,
+                                     const struct port *port)
+{
+    u32 reason = parse_ipv6_at(skb, packet, packet->offset);
+    const struct config *settings;
+    struct steer *entry;
+    u32 zero = 0;
+
+    if (reason)
+        return TO_KERNEL(reason);
+    settings = config.lookup(&zero);
+    if (!settings)
+        return TO_KERNEL(REASON_NO_ENTRY);
+    if (is_within(&packet->destination, &settings->sid_block, &settings->sid_block_mask))
+        return DROP(REASON_TO_SID_BLOCK);
+    if (is_local_scope(&packet->destination) || is_local_scope(&packet->source)) {
+        if (port->detect)
+            detect_neighbour_discovery(skb, packet, settings);
+        return TO_KERNEL(REASON_LOCAL_SCOPE);
+    }
+    if (port->role == PORT_ACCESS) {
+        struct binding_key key = {
+            .prefix = packet->source.high, .ifindex = skb->ifindex, .vlan = packet->vlan};
+
+        __builtin_memcpy(key.mac, packet->mac, ETH_ALEN);
+        if (!bindings.lookup(&key)) {
+            if (port->detect)
+                tell(skb, packet, settings, EVENT_DATA, &packet->source);
+            return DROP(REASON_SOURCE_UNBOUND);
+        }
+    }
+    entry = steer_of(skb, packet, settings);
+    if (!entry)
+        return TO_KERNEL(REASON_NO_ENTRY);
+    return follow(skb, packet, entry, sizeof(struct ipv6hdr));
+}
+
+static __always_inline u32 steer_frame(struct __sk_buff *skb)
+{
+    struct packet packet;
+    struct port *port;
+    u32 reason = parse_link(skb, &packet);
+
+    if (reason)
+        return TO_KERNEL(reason);
+    port = port_of(skb, &packet);
+    if (!port || (port->role != PORT_ACCESS && port->role != PORT_OUTSIDE))
+        return TO_KERNEL(REASON_NOT_OUR_PORT);
+    if (packet.ethertype == bpf_htons(ETH_P_IPV6))
+        return from_ipv6(skb, &packet, port);
+    if (packet.ethertype == bpf_htons(ETH_P_IP))
+        return from_ipv4(skb, &packet);
+    return TO_KERNEL(REASON_NOT_IP);
+}
+
+int steer(struct __sk_buff *skb)
+{
+    return conclude(steer_frame(skb));
+}
