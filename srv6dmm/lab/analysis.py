@@ -79,6 +79,15 @@ class Flow:
         place = bisect_right(self._arrivals, time_ns)
         return self._arrivals[place] if place < len(self._arrivals) else None
 
+    def longest_gap_ms(self, window: Window, until_ns: int) -> float:
+        """Return the longest gap from a window until something else may tear the flow.
+
+        The gap open at `until_ns` is that other thing's, unless it reaches back into the window.
+        """
+        place = bisect_left(self._arrivals, until_ns)
+        end = max(window[1], self._arrivals[place - 1] if place else window[1])
+        return _longest_gap_ns(self._arrivals, (window[0], end)) / 1e6
+
     def hop_limits(self, window: Window = FOREVER) -> Counter[int]:
         """Return how often each hop limit arrived in a window of arrival time."""
         return Counter(

@@ -43,7 +43,7 @@ Watch = Callable[[Progress], None]
 
 
 class Demo:
-    """One run on one lab. `run` returns the report of DESIGN section 8."""
+    """One run on one lab. `run` returns the report."""
 
     def __init__(self, lab: Lab, watch: Watch) -> None:
         self.lab = lab

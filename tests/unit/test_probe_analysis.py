@@ -74,6 +74,17 @@ def test_a_gap_that_only_touches_the_window_counts_whole() -> None:
     assert subject.report((100 * MS, 200 * MS)).longest_gap_ms == 0
 
 
+def test_a_gap_is_not_counted_again_by_the_move_before() -> None:
+    # Moves from 10 to 15 and from 50 to 52; the second one interrupts the flow from 49 to 90.
+    subject = flow(99, [(n, n) for n in (*range(12), *range(18, 50), *range(90, 99))])
+    assert subject.longest_gap_ms((10 * MS, 15 * MS), 50 * MS) == 7
+    assert subject.longest_gap_ms((50 * MS, 52 * MS), 99 * MS) == 41
+    # Nothing arrived any more after the first: the gap is that one's as well.
+    subject = flow(99, [(n, n) for n in (*range(12), *range(90, 99))])
+    assert subject.longest_gap_ms((10 * MS, 15 * MS), 50 * MS) == 79
+    assert flow(9, []).longest_gap_ms((10 * MS, 15 * MS), 50 * MS) == 0
+
+
 def test_a_pause_of_the_sender_is_told_from_a_gap_of_the_network() -> None:
     subject = flow(3, [(0, 1), (1, 2), (2, 90)])
     assert (subject.report().longest_gap_ms, subject.report().longest_pause_ms) == (88, 1)
