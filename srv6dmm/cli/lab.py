@@ -141,7 +141,7 @@ def _status(name: Name = None, json: Json = False) -> None:
     for lab in labs:
         state = "up" if lab["complete"] else "only half there: take it down"
         console.print(f"[bold]{lab['name']}[/bold] {state}, {len(lab['namespaces'])} namespaces")
-        console.print(f"  {lab['socket']}", soft_wrap=True)
+        console.print(f"  {lab['socket'] if lab['processes'] else 'bare'}", soft_wrap=True)
         table = Table(box=None, pad_edge=False)
         for heading in ("  process", "pid", "state"):
             table.add_column(heading)
@@ -297,7 +297,10 @@ def _move(
 
     if gap and not hard:
         fail("--gap-ms needs --hard: a soft hand-over has no gap", USAGE)
-    domain = LabDomain(_open(name))
+    lab = _open(name)
+    if not lab.directory.load().processes:
+        fail(f"lab {lab.name} is bare: there is no controller that could be told of a move")
+    domain = LabDomain(lab)
     try:
         move = _moved(Scenario(domain), mobile_node, access_router, gap if hard else None)
     finally:

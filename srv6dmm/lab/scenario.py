@@ -7,12 +7,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.lab.domain import LabDomain
 from srv6dmm.lab.names import RADIO, LabError
 from srv6dmm.model.events import HandoffIndicator
+
+if TYPE_CHECKING:
+    import httpx
 
 ADDRESS_S = 10.0
 HOLD_S = 0.3
@@ -20,6 +23,10 @@ HOLD_S = 0.3
 _LOOK_S = 0.02
 _TENTATIVE, _DEPRECATED, _FAILED, _OPTIMISTIC = 0x40, 0x20, 0x08, 0x04
 _GLOBAL_SCOPE = 0x00
+
+
+class Refused(LabError):
+    """The controller answered no: the node is served where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Scenario:
     ) -> dict[str, Any]:
         """Tell the controller that a node appeared at a router; return the answer.
 
-        Raises LabError when it is refused, or not applied in time with wait="applied".
+        Raises Refused, or LabError when it is not applied in time with wait="applied".
         """
         body = {
             "event_id": event_id or uuid.uuid4().hex,
@@ -119,13 +126,21 @@ class Scenario:
         """Move a node that can hear two cells at once.
 
         It hears the new cell too; the network is told; when every router has acknowledged, its
-        uplink goes to the new cell; the old cell is let go after `hold_s`.
+        uplink goes to the new cell; the old cell is let go after `hold_s`. When it is refused,
+        the new cell is let go. Raises as `attach` does.
         """
         source = self._source(mobile_node)
+        before = self.radio.where(mobile_node).downlink
         start = time.monotonic_ns()
-        self.radio.listen(mobile_node, self.radio.where(mobile_node).downlink | {access_router})
+        self.radio.listen(mobile_node, before | {access_router})
         event = time.monotonic_ns()
-        answer = self.attach(mobile_node, access_router, handoff=HandoffIndicator.BETWEEN_ROUTERS)
+        try:
+            answer = self.attach(
+                mobile_node, access_router, handoff=HandoffIndicator.BETWEEN_ROUTERS
+            )
+        except Refused:
+            self.radio.listen(mobile_node, before)
+            raise
         answered = time.monotonic_ns()
         self.radio.uplink(mobile_node, access_router)
         time.sleep(hold_s)
@@ -210,7 +225,7 @@ class Scenario:
                 "`srv6dmm lab status` tells whether it runs"
             ) from error
         if not answer.is_success:
-            raise LabError(f"controller: POST {path}: {answer.status_code} {answer.text}")
+            raise Refused(f"controller: POST {path}: {answer.status_code} {_problem(answer)}")
         found: dict[str, Any] = answer.json()
         return found
 
@@ -225,6 +240,15 @@ class Scenario:
         if uplink is None:
             raise LabError(f"{mobile_node} is in no cell; attach it first")
         return uplink
+
+
+def _problem(answer: httpx.Response) -> str:
+    """Return what an error says to people; all of it when it is no problem document."""
+    try:
+        problem = answer.json()
+        return f"{problem['title']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return answer.text
 
 
 def host_addresses(network_namespace: str, interface: str) -> list[HostAddress]:

@@ -17,7 +17,7 @@ from srv6dmm.lab.domain import CONTROLLER, LabDomain, agent_name
 from srv6dmm.lab.names import LabError
 from srv6dmm.lab.network import Lab
 from srv6dmm.lab.recordings import HOP_LIMIT, MAGIC
-from srv6dmm.lab.scenario import Scenario
+from srv6dmm.lab.scenario import Refused, Scenario
 from srv6dmm.lab.traffic import (
     Conversation,
     ProbeResults,
@@ -203,9 +203,22 @@ def test_a_capture_shows_the_packets(scenario: Scenario, tmp_path: Path) -> None
 
 
 def test_refusals_reach_the_caller(scenario: Scenario) -> None:
-    with pytest.raises(LabError, match=r"POST /v1/attach: 4\d\d .*ar9"):
+    with pytest.raises(LabError, match=r"POST /v1/attach: 4\d\d The router is .*: 'ar9'"):
         scenario.attach("mn1", "ar9")
     with pytest.raises(LabError, match="no mobile node 'mn7'"):
         scenario.attach("mn7", "ar1")
     with pytest.raises(LabError, match="no usable address of 2001:db8:dead::/64"):
         scenario.wait_address("mn1", 0.1, prefix="2001:db8:dead::/64")
+
+
+def test_a_refused_move_lets_go_of_the_new_cell(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise Refused("no")
+
+    before = scenario.radio.where("mn1")
+    monkeypatch.setattr(scenario, "attach", refuse)
+    with pytest.raises(Refused):
+        scenario.soft_handover("mn1", "ar2" if before.uplink == "ar1" else "ar1")
+    assert scenario.radio.where("mn1") == before

@@ -310,6 +310,9 @@ def test_a_command_runs_in_a_node_wherever_the_name_stands() -> None:
         done = command("exec", "--name", NAME, "ar1", "--json")
         assert done.returncode == 1
         assert "before the node" in done.stderr
+        done = command("move", "mn1", "ar1", "--name", NAME)
+        assert done.returncode == 1
+        assert "is bare" in done.stderr
     finally:
         take_down(NAME)
 
