@@ -63,7 +63,7 @@ def steering(
 ) -> SteeringEntry:
     """Return a steering entry; by default one segment."""
     listed = tuple(IPv6Address(s) for s in segments or ("fc00:0:2::d06",))
-    return SteeringEntry(prefix, listed, mode, interface, "mn2", 1)
+    return SteeringEntry(prefix, listed, mode, interface, IPv6Address("fe80::2"), 1600, "mn2", 1)
 
 
 def advertisement(

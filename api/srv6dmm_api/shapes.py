@@ -174,6 +174,7 @@ class EntryShape(BaseModel):
         "Delivery",
         "SteeringEntry",
         "DropEntry",
+        "UplinkBinding",
         "Advertisement",
     ]
     key: str

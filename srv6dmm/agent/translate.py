@@ -28,6 +28,7 @@ from srv6dmm.model.plan import (
     SteeringEntry,
     UnderlayRoute,
     UnreachableRoute,
+    UplinkBinding,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
 
@@ -86,7 +87,7 @@ def translate(entry: PlanEntry, host: Host) -> tuple[KernelObject, ...]:
                     encap=Seg6Encap(mode, entry.segments),
                 ),
             )
-        case Advertisement():
+        case UplinkBinding() | Advertisement():
             return ()
 
 

@@ -8,6 +8,8 @@ planning from scratch, which a property test holds.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from srv6dmm.core.mobility import preferred_binding
 from srv6dmm.core.paths import ShortestPaths
@@ -27,6 +29,7 @@ from srv6dmm.model.plan import (
     SteeringEntry,
     UnderlayRoute,
     UnreachableRoute,
+    UplinkBinding,
 )
 from srv6dmm.model.sid import Behavior, SegmentList
 from srv6dmm.model.state import (
@@ -42,6 +45,8 @@ from srv6dmm.model.topology import Node, RouterSids, Topology
 MAIN_TABLE = 254
 """End.DT6 looks inner destinations up here: deliveries, steering and the outside."""
 
+MAXIMUM_MTU = 65_535
+
 _REMEMBERED = 1024
 """Sessions whose entries are kept at hand: those in the middle of a roll-out, mostly."""
 
@@ -49,6 +54,16 @@ _BEFORE_REDIRECT = (RolloutPhase.PREPARE, RolloutPhase.SWITCH)
 
 EntryDelta = tuple[tuple[PlanEntry, ...], tuple[str, ...]]
 """(entries to put, keys that go), for one router."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a head-end steers to a serving router."""
+
+    segments: SegmentList
+    interface: str
+    next_hop: IPv6Address
+    mtu: int
 
 
 class Planner:
@@ -63,13 +78,16 @@ class Planner:
         self._hosts = fixed_hosts_by_router(topology)
         self._core_interfaces = core_interfaces_by_router(topology)
         self._core_links = topology.core_links()
+        self._link_mtu = {
+            (end.node, end.interface): link.mtu for link in self._core_links for end in link.ends()
+        }
         self._static = {
             node.name: {entry.key: entry for entry in self._static_entries(node)}
             for node in topology.routers()
         }
         self._recent: dict[SessionKey, tuple[Session, dict[str, tuple[PlanEntry, ...]]]] = {}
         self._inner_mtu = topology.inner_mtu()
-        self._ways: dict[tuple[str, str], tuple[str, SegmentList]] = {}
+        self._ways: dict[tuple[str, str], _Way] = {}
 
     def plan(self, router: str, state: State) -> Plan:
         """Return the router's whole plan. Raises KeyError for a name that is no router."""
@@ -148,6 +166,8 @@ class Planner:
             entry = self._mobile_entry(node, session, binding)
             if entry is not None:
                 yield entry
+            if node.name == session.via and session.rollout is RolloutPhase.REDIRECT:
+                yield self._uplink(node, session, binding)
         yield from self._advertisements(node, session)
 
     def _advertisements(self, node: Node, session: Session) -> Iterator[Advertisement]:
@@ -180,18 +200,47 @@ class Planner:
             return self._delivery(node, session, binding)
         if target == binding.anchor:
             return None
-        way = self._ways.get((node.name, target))
-        if way is None:
-            interface, _ = self.paths.next_hop(node.name, target)
-            way = self._ways[node.name, target] = (interface, self.segments(node.name, target))
-        interface, segments = way
+        way = self._way(node.name, target)
         return SteeringEntry(
             prefix=binding.prefix,
-            segments=segments,
+            segments=way.segments,
             mode=self.topology.domain.encap_mode,
-            interface=interface,
+            interface=way.interface,
+            next_hop=way.next_hop,
+            mtu=way.mtu,
             mobile_node=session.mobile_node,
             epoch=session.epoch,
+        )
+
+    def _way(self, head_end: str, target: str) -> _Way:
+        way = self._ways.get((head_end, target))
+        if way is None:
+            interface, neighbour = self.paths.next_hop(head_end, target)
+            way = self._ways[head_end, target] = _Way(
+                self.segments(head_end, target),
+                interface,
+                self.topology.nodes[neighbour].link_local,
+                self._path_mtu(head_end, target),
+            )
+        return way
+
+    def _path_mtu(self, head_end: str, target: str) -> int:
+        """Return the smallest MTU of the links from a head-end to a router, in octets."""
+        smallest = MAXIMUM_MTU
+        router = head_end
+        while router != target:
+            interface, neighbour = self.paths.next_hop(router, target)
+            smallest = min(smallest, self._link_mtu[router, interface])
+            router = neighbour
+        return smallest
+
+    def _uplink(self, node: Node, session: Session, binding: Binding) -> UplinkBinding:
+        """Return the entry by which what the node sent just before it left is let in."""
+        return UplinkBinding(
+            prefix=binding.prefix,
+            interface=node.access_interface or "",
+            link_layer_address=session.link_layer_address,
+            mobile_node=session.mobile_node,
         )
 
     def _delivery(self, node: Node, session: Session, binding: Binding) -> Delivery:
@@ -261,6 +310,7 @@ class Planner:
             access_interface=access,
             access_link_local=domain.router_link_local if access else None,
             access_mac=domain.router_mac if access else None,
+            sid_block=domain.sid_block,
         )
 
     def _local_sids(self, node: Node) -> Iterator[LocalSid]:

@@ -37,6 +37,8 @@ class RouterSettings:
     access_interface: str | None
     access_link_local: IPv6Address | None
     access_mac: str | None
+    sid_block: IPv6Network | None = None
+    """Where every SID of the domain lies: nobody outside may send there (RFC 8754 5.1)."""
 
     @property
     def key(self) -> str:
@@ -114,6 +116,10 @@ class SteeringEntry:
     mode: EncapMode
     interface: str
     """Output interface towards the first segment (seg6 routes need a device)."""
+    next_hop: IPv6Address
+    """The neighbour's link-local address there."""
+    mtu: int
+    """Octets of the greatest packet, outer header included, that every link on the way takes."""
     mobile_node: str
     epoch: int = field(compare=False)
     """For people only: an entry that differs in nothing else is the same entry."""
@@ -121,6 +127,23 @@ class SteeringEntry:
     @property
     def key(self) -> str:
         return mobile_key(self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkBinding:
+    """Mobile prefix that may still enter here, while its node's last packets are on the way.
+
+    At the router that delivers a prefix the Delivery says so (RFC 5213 section 6.10.5).
+    """
+
+    prefix: IPv6Network
+    interface: str
+    link_layer_address: str
+    mobile_node: str
+
+    @property
+    def key(self) -> str:
+        return f"uplink {as_text(self.prefix)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +197,7 @@ PlanEntry = (
     | Delivery
     | SteeringEntry
     | DropEntry
+    | UplinkBinding
     | Advertisement
 )
 

@@ -42,7 +42,10 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         tuple(Flavor),
     ),
     plan.Delivery(NETWORK, "acc0", "02:00:00:00:00:01", ADDRESS, "mn1", 4),
-    plan.SteeringEntry(NETWORK, SegmentList((ADDRESS,)), EncapMode.ENCAP, "core0", "mn1", 4),
+    plan.SteeringEntry(
+        NETWORK, SegmentList((ADDRESS,)), EncapMode.ENCAP, "core0", ADDRESS, 1600, "mn1", 4
+    ),
+    plan.UplinkBinding(NETWORK, "access0", "02:00:00:00:01:01", "mn1"),
     plan.DropEntry(NETWORK, "mn1", 4),
     plan.Advertisement(
         "mn1",

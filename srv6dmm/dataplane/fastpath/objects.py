@@ -1,0 +1,126 @@
+"""Entries of the fast path as values: what is desired, and what was read back, in one vocabulary.
+
+They stand beside the kernel objects of dataplane.objects and come from the same plan entries: the
+kernel's routes are complete without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from srv6dmm.model.addresses import as_text
+from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
+
+
+class Facing(StrEnum):
+    """What is on the other side of a port."""
+
+    ACCESS = "access"
+    OUTSIDE = "outside"
+    CORE = "core"
+
+
+@dataclass(frozen=True, slots=True)
+class FastSettings:
+    """What holds for every port."""
+
+    sid_block: IPv6Network | None
+
+    @property
+    def identity(self) -> tuple[str]:
+        return ("fast-settings",)
+
+
+@dataclass(frozen=True, slots=True)
+class FastPort:
+    """An interface with our program at its clsact ingress."""
+
+    interface: str
+    facing: Facing
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("fast-port", self.interface)
+
+
+@dataclass(frozen=True, slots=True)
+class FastSid:
+    """A local SID. One without an interface is sent on by the kernel's routes."""
+
+    sid: IPv6Address
+    behavior: Behavior
+    interface: str | None = None
+    next_hop: IPv6Address | IPv4Address | None = None
+    flavors: tuple[Flavor, ...] = ()
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("fast-sid", as_text(self.sid))
+
+
+@dataclass(frozen=True, slots=True)
+class FastSteering:
+    """A prefix and the outer header its packets get."""
+
+    prefix: IPv6Network
+    mode: EncapMode
+    segments: SegmentList
+    source: IPv6Address
+    interface: str
+    next_hop: IPv6Address
+    mtu: int
+    """Octets of the greatest outer packet."""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("fast-prefix", as_text(self.prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class FastDelivery:
+    """A prefix whose node is on an interface of this router."""
+
+    prefix: IPv6Network
+    interface: str
+    link_layer_address: str
+    next_hop: IPv6Address
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("fast-prefix", as_text(self.prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class FastDrop:
+    """A prefix whose packets are dropped."""
+
+    prefix: IPv6Network
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("fast-prefix", as_text(self.prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class FastBinding:
+    """A source prefix that may enter at a port, from one link-layer address only."""
+
+    prefix: IPv6Network
+    interface: str
+    link_layer_address: str
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        return ("fast-binding", as_text(self.prefix), self.interface, self.link_layer_address)
+
+
+FastObject = (
+    FastSettings | FastPort | FastSid | FastSteering | FastDelivery | FastDrop | FastBinding
+)
+
+
+def is_fast(identity: tuple[object, ...]) -> bool:
+    """Tell whether an identity is that of a fast path entry."""
+    return str(identity[0]).startswith("fast-")
