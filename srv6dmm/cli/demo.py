@@ -35,10 +35,15 @@ def _demo(
     from rich.live import Live
 
     from srv6dmm.bench import report as reports
-    from srv6dmm.cli.output import ERROR, console
+    from srv6dmm.cli.output import ERROR, USAGE, console, fail
     from srv6dmm.lab.demo import Demo
     from srv6dmm.lab.network import Lab, take_down
 
+    if json_file is not None:
+        # A place that cannot be written should not take a whole run to be found.
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        if json_file.is_dir():
+            fail(f"{json_file} is a directory", USAGE)
     take_down(name)
     lab = Lab.from_file(topology, name)
     live = Live(console=console, refresh_per_second=8, transient=True)
@@ -85,7 +90,7 @@ def _picture(demo: Demo, progress: Progress) -> RenderableType:
     )
     lines = [
         Text(
-            "cn - br1 = core ("
+            f"{demo.peer} - {demo.entry} = core ("
             + " ".join(
                 node.name for node in demo.topology.routers() if node.role.value == "transit"
             )
@@ -97,8 +102,8 @@ def _picture(demo: Demo, progress: Progress) -> RenderableType:
     for heading in ("node", "move", "radio", "segment list before", "after", "applied"):
         moves.add_column(heading, no_wrap=True)
     for move in progress.moves[-6:]:
-        before = demo.planner.segments("br1", move.source)[0] if move.source else ""
-        after = demo.planner.segments("br1", move.target)[0]
+        before = demo.planner.segments(demo.entry, move.source)[0] if move.source else ""
+        after = demo.planner.segments(demo.entry, move.target)[0]
         took = move.answer["timings"]["event_to_applied_ms"] or 0.0
         moves.add_row(
             move.mobile_node,

@@ -117,6 +117,8 @@ def _down(
     if json:
         print_json({"removed": removed})
         return
+    if not removed:
+        console.print("no lab is up")
     for lab, things in removed.items():
         console.print(
             f"lab {lab}: {len(things)} things removed"

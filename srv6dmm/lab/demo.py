@@ -60,8 +60,12 @@ class Demo:
         )
         if not self._nodes or not self._peers:
             raise LabError("a demonstration needs mobile nodes and correspondents")
-        per_node = SOFT_ROUNDS + HARD_ROUNDS + 1
-        self.progress.total = len(self._nodes) * per_node
+        self.peer = self._peers[0]
+        self.entry = entry_router(self.topology, self.peer)
+        """The head-end that a spectator is shown the segment lists of."""
+        rounds = SOFT_ROUNDS + HARD_ROUNDS
+        strays = sum(_stride(step) for step in range(rounds)) % len(self._routers) != 0
+        self.progress.total = len(self._nodes) * (rounds + strays)
 
     def run(self) -> dict[str, Any]:
         """Build the domain, move everybody, take it all away, and return the report."""
@@ -170,8 +174,7 @@ class Demo:
             time.sleep(0.1 * number)
             here = self._routers.index(homes[name])
             for step in range(SOFT_ROUNDS + HARD_ROUNDS):
-                # Two steps forward and one back: passes every router, and ping-pongs.
-                here = (here + (1 if step % 3 != 2 else -1)) % len(self._routers)
+                here = (here + _stride(step)) % len(self._routers)
                 target = self._routers[here]
                 if step < SOFT_ROUNDS:
                     moves.append(scenario.soft_handover(name, target))
@@ -200,6 +203,11 @@ class Demo:
     def _say(self, stage: str) -> None:
         self.progress.stage = stage
         self._watch(self.progress)
+
+
+def _stride(step: int) -> int:
+    """Two steps forward and one back: passes every router, and ping-pongs."""
+    return 1 if step % 3 != 2 else -1
 
 
 def entry_router(topology: Topology, correspondent: str) -> str:

@@ -15,7 +15,9 @@ import pytest
 
 from srv6dmm.core.topology import parse_topology
 from srv6dmm.lab import capture, tap, transfer
+from srv6dmm.lab.demo import HARD_ROUNDS, SOFT_ROUNDS, Demo
 from srv6dmm.lab.names import LabError, cell_ports, check_lab_name, mobile_ports, namespaces
+from srv6dmm.lab.network import Lab
 from srv6dmm.lab.probe import Session
 from srv6dmm.lab.processes import Processes, end, running, start_time
 from srv6dmm.lab.record import Directory, LabRecord, ProcessRecord, lab_names
@@ -339,3 +341,11 @@ def test_addresses_as_the_kernel_lists_them() -> None:
     assert [entry.usable for entry in found.values()] == [True, False, False, True]
     assert found["2001:db8:a2::101"].deprecated
     assert found["2001:db8:a3::101"].tentative
+
+
+def test_the_demonstration_names_its_own_head_end_and_comes_home() -> None:
+    for file, nodes in (("campus", 3), ("minimal", 1)):
+        lab = Lab.from_file(CAMPUS.with_name(f"{file}.yaml"), "x")
+        demo = Demo(lab, lambda _: None)
+        assert (demo.peer, demo.entry) == ("cn", "br1")
+        assert demo.progress.total == nodes * (SOFT_ROUNDS + HARD_ROUNDS)
