@@ -49,7 +49,7 @@ def _agent(
     from srv6dmm.agent.main import run
     from srv6dmm.agent.stream import check_address
     from srv6dmm.cli import logs
-    from srv6dmm.cli.output import USAGE, fail
+    from srv6dmm.cli.output import USAGE, fail, words
     from srv6dmm.config import AgentSettings, read_toml
     from srv6dmm.model.errors import Srv6dmmError
 
@@ -71,7 +71,7 @@ def _agent(
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
         fail(f"{faults} (--router and the other options, SRV6DMM_AGENT_*, --config)", USAGE)
     except (OSError, ValueError) as error:
-        fail(str(error), USAGE)
+        fail(words(error), USAGE)
     try:
         uvloop.run(run(settings))
     except (Srv6dmmError, OSError) as error:

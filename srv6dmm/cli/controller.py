@@ -55,5 +55,9 @@ def _controller(
     if given:
         changes["http"] = settings.http.model_copy(update=given)
     settings = settings.model_copy(update=changes)
+    certificate, key = settings.http.tls_certificate, settings.http.tls_key
+    if certificate is not None and key is not None:
+        for file in (certificate, key):
+            file.open("rb").close()  # names the file it cannot read; the TLS library does not
     logs.configure(settings.log_level)
     uvloop.run(serve(settings, ready_file))

@@ -61,6 +61,7 @@ def application() -> typer.Typer:
 
 def main() -> None:
     """Run the command. Expected errors are one line on stderr and exit code 1."""
+    from srv6dmm.cli.output import words
     from srv6dmm.model.errors import Srv6dmmError
 
     try:
@@ -69,7 +70,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (Srv6dmmError, OSError, ValueError) as error:
-        sys.stderr.write(f"srv6dmm: {error}\n")
+        sys.stderr.write(f"srv6dmm: {words(error)}\n")
         sys.exit(1)
 
 

@@ -21,6 +21,13 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
+def words(error: Exception) -> str:
+    """Return an error for people: of a file, its name and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def fail(message: str, code: int = ERROR) -> NoReturn:
     """Print one error and leave with its exit code."""
     errors.print(f"srv6dmm: {message}", style="red", markup=False, soft_wrap=True)

@@ -65,7 +65,9 @@ class Lab:
         """Describe the lab of a topology file. Raises TopologyErrors, LabError."""
         try:
             text = file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise LabError(f"{file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
             raise LabError(f"{file}: {error}") from error
         topology = parse_topology(text, str(file))
         return cls(topology, name, text=text, source=str(file.resolve()), run=run, state=state)

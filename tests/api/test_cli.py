@@ -182,6 +182,32 @@ async def test_events_are_followed_and_resumed(tmp_path: Path) -> None:
         assert "mobile_node=mn1" in text
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("topo", "check", "FILE"),
+        ("lab", "up", "FILE"),
+        ("agent", "--router", "ar1", "--token-file", "FILE"),
+        ("controller", "--topology", "FILE", "--store", "STORE"),
+        ("controller", "--topology", str(TOPOLOGY), "--store", "STORE", "--config", "TLS"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    missing = tmp_path / "missing"
+    settings = tmp_path / "tls.toml"
+    settings.write_text(f'[http]\ntls_certificate = "{missing}"\ntls_key = "{missing}"\n')
+    places = {"FILE": missing, "STORE": tmp_path / "store", "TLS": settings}
+    done = subprocess.run(
+        [COMMAND, *(str(places.get(word, word)) for word in arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode in (1, 2)
+    assert done.stderr == f"srv6dmm: {missing}: No such file or directory\n"
+
+
 @pytest.mark.parametrize("json_wanted", [False, True])
 def test_topology_files_are_checked_without_a_controller(tmp_path: Path, json_wanted: bool) -> None:
     flags = ["--json"] if json_wanted else []
