@@ -18,6 +18,8 @@ static __always_inline u32 at_sid(struct __sk_buff *skb, struct packet *packet)
     settings = config.lookup(&zero);
     if (!sid || !settings)
         return TO_KERNEL(REASON_NO_ENTRY);
+    if (skb->pkt_type != PACKET_HOST)
+        return TO_KERNEL(REASON_OTHER_HOST);
     // RFC 8754 section 5.1, second level: only the domain's own addresses may speak to a SID.
     if (settings->sid_block_mask.high &&
         !is_within(&packet->source, &settings->sid_block, &settings->sid_block_mask))

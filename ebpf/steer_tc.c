@@ -11,6 +11,9 @@ static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
 {
     u32 action = entry->action;
 
+    // A promiscuous device shows us what others will forward.
+    if (skb->pkt_type != PACKET_HOST)
+        return TO_KERNEL(REASON_OTHER_HOST);
     if (action == STEER_DROP)
         return DROP(REASON_NODE_LEFT);
     if (packet->hop_limit <= 1)

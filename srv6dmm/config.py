@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from srv6dmm.model.parameters import MobilityParameters
+
+
+Mode = Literal["auto", "ebpf", "netlink"]
 
 
 class _Section(BaseModel):
@@ -87,6 +90,9 @@ class AgentSettings(BaseSettings):
     token: str | None = None
     network_namespace: str | None = None
     """Name in /run/netns or a path; None: the namespace the process runs in."""
+    mode: Mode = "auto"
+    """`ebpf`: routes, and short cuts past them at the tc hooks; `netlink`: routes only; `auto`:
+    `ebpf` where this host can."""
     resync_s: float = 30.0
     """Time between two periodic read-backs."""
     tls_ca: Path | None = None

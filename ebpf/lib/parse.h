@@ -4,6 +4,7 @@
 #define SRV6DMM_PARSE_H
 
 #include <uapi/linux/icmpv6.h>
+#include <uapi/linux/if_packet.h>
 #include <uapi/linux/in.h>
 #include <uapi/linux/ip.h>
 

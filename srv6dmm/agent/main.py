@@ -12,10 +12,12 @@ import structlog
 
 from srv6dmm.agent import capabilities
 from srv6dmm.agent.advertise import Advertiser
+from srv6dmm.agent.fastpath import open_fast_path
 from srv6dmm.agent.stream import Stream, check_address
 from srv6dmm.agent.too_big_relay import TooBigRelay
 from srv6dmm.agent.worker import Worker
 from srv6dmm.config import AgentSettings
+from srv6dmm.dataplane.combined import CombinedKernel
 from srv6dmm.dataplane.linux import LinuxKernel
 
 log = structlog.get_logger()
@@ -29,18 +31,21 @@ async def run(settings: AgentSettings) -> None:
     """
     check_address(settings.controller)
     namespace = settings.network_namespace
-    kernel = LinuxKernel(namespace)
+    linux = LinuxKernel(namespace)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     able = await asyncio.to_thread(capabilities.known)
+    fast = await asyncio.to_thread(open_fast_path, settings.mode, namespace)
+    able["fast_path"] = fast is not None
     worker = Worker(
-        kernel,
+        CombinedKernel(linux, fast),
         able.get("encap_red", False),
         Advertiser(namespace),
         TooBigRelay(namespace),
         settings.resync_s,
+        fast=fast is not None,
     )
     stream = Stream(settings, worker, uuid.uuid4().hex, able, random.random)
     worker.start()

@@ -11,6 +11,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from srv6dmm.agent.translate import Host, translate
+from srv6dmm.dataplane.fastpath.objects import (
+    FastBinding,
+    FastDelivery,
+    FastDrop,
+    FastPort,
+    FastSettings,
+    FastSid,
+    FastSteering,
+)
 from srv6dmm.dataplane.kernel import Kernel
 from srv6dmm.dataplane.objects import (
     Identity,
@@ -65,6 +74,12 @@ def _rank(item: KernelObject) -> int:
             return 5
         case Route(encap=Seg6Encap()):
             return 7
+        case FastPort():
+            return 9  # a filter is attached when all that it looks up is there
+        case FastSettings() | FastSid() | FastSteering() | FastDelivery():
+            return 8  # a short cut never before the road
+        case FastDrop() | FastBinding():
+            return 8
         case _:
             return 3  # underlay, unreachable, blackhole; deliveries are lifted to 6
 
@@ -85,10 +100,11 @@ class Reconciler:
     A kernel that does not answer (OSError) is a refusal of what was asked of it. Not thread-safe.
     """
 
-    def __init__(self, kernel: Kernel, encap_red: bool) -> None:
+    def __init__(self, kernel: Kernel, encap_red: bool, fast: bool = False) -> None:
         self._kernel = kernel
         self._encap_red = encap_red
-        self._host = Host.of(None, encap_red)
+        self._fast = fast
+        self._host = Host.of(None, encap_red, fast)
         self.entries: dict[str, PlanEntry] = {}
         """The plan as it was last told."""
         self._desired: dict[Identity, KernelObject] = {}
@@ -124,6 +140,11 @@ class Reconciler:
         self.in_sync = True
         self.repair()
         return self.failures()
+
+    def use_fast_path(self, on: bool) -> list[EntryFailure]:
+        """Fill or empty the fast path; the kernel's routes forward before, during and after."""
+        self._fast = on
+        return self.apply_full(list(self.entries.values())) if self.in_sync else []
 
     def apply_delta(self, put: Sequence[PlanEntry], gone: Sequence[str]) -> list[EntryFailure]:
         """Take changed entries and keys that go; return everything that is refused now."""
@@ -216,7 +237,7 @@ class Reconciler:
 
     def _host_of(self, entries: Iterable[PlanEntry]) -> Host:
         settings = next((e for e in entries if isinstance(e, RouterSettings)), None)
-        return Host.of(settings, self._encap_red)
+        return Host.of(settings, self._encap_red, self._fast)
 
     def _wanted(self, identity: Identity) -> KernelObject:
         return next(reversed(self._owners[identity].values()))

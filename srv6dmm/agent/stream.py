@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.http11 import Response
 
 from srv6dmm import __version__, codec
 from srv6dmm.agent.worker import OutOfStep, Worker
@@ -93,6 +94,8 @@ class Stream:
                     reason = f"closed: {socket.close_code} {socket.close_reason or ''}"
             except ConnectionClosed as error:
                 reason = f"lost: {error}"
+            except InvalidStatus as error:
+                reason = _refusal(error.response)
             except (OSError, InvalidHandshake, InvalidURI, NotOurProtocol) as error:
                 reason = f"{type(error).__name__}: {error}"
             if reason != said:  # once, not twice a second for as long as it is away
@@ -190,6 +193,15 @@ class Stream:
         while True:
             await asyncio.sleep(every_s)
             self._outgoing.put_nowait(Heartbeat(self._worker.revision))
+
+
+def _refusal(response: Response) -> str:
+    """Return why the controller refuses: its problem's words (RFC 9457) where it sent any."""
+    try:
+        detail = codec.decode(response.body or b"", dict[str, object]).get("detail")
+    except ValueError:
+        detail = None
+    return f"refused with status {response.status_code}: {detail or response.reason_phrase}"
 
 
 async def _decode(frame: str | bytes) -> FromController:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
+from srv6dmm.dataplane.fastpath.objects import (
+    Facing,
+    FastBinding,
+    FastDelivery,
+    FastDrop,
+    FastObject,
+    FastPort,
+    FastSettings,
+    FastSid,
+    FastSteering,
+)
 from srv6dmm.dataplane.objects import (
     InterfaceAddress,
     KernelObject,
     LinkAddress,
+    NativeObject,
     Neighbour,
     NextHop,
     Route,
@@ -41,9 +54,13 @@ class Host:
     """Whether the kernel has encap.red (Linux 6.0)."""
     sid_interface: str
     """A device for SIDs that name none. Not lo: seg6local on lo is silently stripped."""
+    fast: bool = False
+    """Whether the fast path is to hold what it can hold (mode `ebpf`)."""
+    source: IPv6Address | None = None
+    """Outer source of what this router encapsulates."""
 
     @classmethod
-    def of(cls, settings: RouterSettings | None, encap_red: bool) -> Host:
+    def of(cls, settings: RouterSettings | None, encap_red: bool, fast: bool = False) -> Host:
         """Return the host that a router's settings make it: SIDs go on a core interface.
 
         A router without one takes what it has; with nothing but lo its SIDs do not read back,
@@ -54,11 +71,79 @@ class Host:
             devices += settings.core_interfaces
             devices += [interface for interface, _, _ in settings.host_interfaces]
             devices += [settings.access_interface] if settings.access_interface else []
-        return cls(encap_red, devices[0] if devices else "lo")
+        source = settings.loopback if settings is not None else None
+        return cls(encap_red, devices[0] if devices else "lo", fast, source)
 
 
 def translate(entry: PlanEntry, host: Host) -> tuple[KernelObject, ...]:
-    """Return the kernel objects of an entry; an advertisement has none."""
+    """Return what an entry is in the kernel and, in mode `ebpf`, in the fast path.
+
+    An advertisement is nothing in either.
+    """
+    slow = _slow(entry, host)
+    return (*slow, *_fast(entry, host)) if host.fast else slow
+
+
+def _fast(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
+    """Return the fast path's entries: all of them are only short cuts past the kernel's routes."""
+    match entry:
+        case RouterSettings():
+            return _ports(entry)
+        case DropEntry():
+            return (FastDrop(entry.prefix),)
+        case LocalSid():
+            return _fast_sid(entry)
+        case Delivery():
+            return (
+                FastDelivery(
+                    entry.prefix, entry.interface, entry.link_layer_address, entry.link_local
+                ),
+                FastBinding(entry.prefix, entry.interface, entry.link_layer_address),
+            )
+        case UplinkBinding():
+            return (FastBinding(entry.prefix, entry.interface, entry.link_layer_address),)
+        case SteeringEntry():
+            if host.source is None or entry.mode is EncapMode.INLINE:
+                return ()
+            return (
+                FastSteering(
+                    entry.prefix,
+                    entry.mode,
+                    entry.segments,
+                    host.source,
+                    entry.interface,
+                    entry.next_hop,
+                    entry.mtu,
+                ),
+            )
+        case UnderlayRoute() | UnreachableRoute() | Advertisement():
+            return ()
+
+
+def _fast_sid(entry: LocalSid) -> tuple[FastSid, ...]:
+    """End.X and what needs no interface; flavors are the kernel's."""
+    if entry.flavors:
+        return ()
+    match entry.behavior:
+        case Behavior.END | Behavior.END_DT6:
+            return (FastSid(entry.sid, entry.behavior),)
+        case Behavior.END_X if entry.interface is not None and entry.next_hop is not None:
+            return (FastSid(entry.sid, entry.behavior, entry.interface, entry.next_hop),)
+        case _:
+            return ()
+
+
+def _ports(entry: RouterSettings) -> tuple[FastObject, ...]:
+    ports = [FastPort(name, Facing.CORE) for name in entry.core_interfaces]
+    ports += [FastPort(name, Facing.OUTSIDE) for name, _, _ in entry.host_interfaces]
+    if entry.access_interface is not None:
+        ports.append(FastPort(entry.access_interface, Facing.ACCESS))
+    if entry.sid_block is None:
+        return tuple(ports)
+    return (FastSettings(entry.sid_block), *ports)
+
+
+def _slow(entry: PlanEntry, host: Host) -> tuple[NativeObject, ...]:
     match entry:
         case RouterSettings():
             return _settings(entry)
@@ -107,8 +192,8 @@ def _sid(entry: LocalSid, host: Host) -> Route:
     )
 
 
-def _settings(entry: RouterSettings) -> tuple[KernelObject, ...]:
-    objects: list[KernelObject] = [
+def _settings(entry: RouterSettings) -> tuple[NativeObject, ...]:
+    objects: list[NativeObject] = [
         Sysctl("net/ipv6/conf/all/forwarding", "1"),
         LinkAddress("lo", None),
     ]

@@ -59,9 +59,11 @@ class Worker:
         advertiser: Advertiser,
         too_big: TooBigRelay,
         resync_s: float,
+        fast: bool = False,
     ) -> None:
+        """`fast`: whether plans go into the kernel's fast path too."""
         self._kernel = kernel
-        self._reconciler = Reconciler(kernel, encap_red)
+        self._reconciler = Reconciler(kernel, encap_red, fast)
         self._advertiser = advertiser
         self._too_big = too_big
         self._resync_s = resync_s
@@ -209,7 +211,11 @@ class Worker:
         revision = self.revision or 0
         self._failures = failures
         if failures:
-            log.warning("plan.refused", revision=revision, failures=failures[:10])
+            log.warning(
+                "plan.refused",
+                revision=revision,
+                failures=[f"{failure.key}: {failure.reason}" for failure in failures[:10]],
+            )
             self._say(Failed(revision, tuple(failures)))
         else:
             self._say(Ack(revision, time.time() * 1e3, took_ms))

@@ -38,6 +38,7 @@ def _agent(
     resync: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds between read-backs.")
     ] = None,
+    mode: Annotated[str | None, typer.Option(help="auto, ebpf or netlink.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning.")] = None,
 ) -> None:
     """Run the agent until SIGTERM; the kernel keeps everything."""
@@ -60,6 +61,7 @@ def _agent(
             "network_namespace": netns,
             "token": token_file.read_text().strip() if token_file else None,
             "resync_s": resync,
+            "mode": mode,
             "log_level": log_level,
         }
         flags = {name: value for name, value in flags.items() if value is not None}

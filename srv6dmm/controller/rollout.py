@@ -37,8 +37,8 @@ class Ticket:
     applied: asyncio.Future[Timings]
 
     def elapsed_ms(self) -> float:
-        """Return the milliseconds since the event came."""
-        return (self.clock.monotonic() - self.started) * 1e3
+        """Return the milliseconds since the event came, to the microsecond."""
+        return round((self.clock.monotonic() - self.started) * 1e3, 3)
 
 
 @dataclass(slots=True)

@@ -129,7 +129,7 @@ class Controller:
             except Refusal as refusal:
                 self.measurements.refusals[refusal.type] += 1
                 raise
-            timings = Timings((clock.monotonic() - started) * 1e3, 0.0)
+            timings = Timings(round((clock.monotonic() - started) * 1e3, 3), 0.0)
             key = (event.mobile_node, event.interface)
             if decision.replayed:
                 return self._replayed(key, decision.answer, timings)
@@ -141,7 +141,7 @@ class Controller:
                 ticket = Ticket(session.epoch, clock, started, timings, applied)
                 ticket.applied.add_done_callback(partial(self._applied, session))
             revision = await self._commit(decision.change, ticket)
-            timings.durable_ms = (clock.monotonic() - started) * 1e3
+            timings.durable_ms = round((clock.monotonic() - started) * 1e3, 3)
             self._count(decision.answer, timings)
             self._feed.add(
                 decision.answer.outcome.name.lower(),

@@ -7,6 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from errno import ENODEV
 
+from srv6dmm.dataplane.fastpath.objects import (
+    FastBinding,
+    FastDelivery,
+    FastDrop,
+    FastPort,
+    FastSettings,
+    FastSid,
+    FastSteering,
+)
 from srv6dmm.dataplane.kernel import Kernel
 from srv6dmm.dataplane.objects import (
     Identity,
@@ -169,5 +178,9 @@ def _interfaces_of(item: KernelObject) -> tuple[str, ...]:
             return tuple(hop.interface for hop in item.next_hops)
         case Neighbour() | InterfaceAddress() | LinkAddress():
             return (item.interface,)
-        case TunnelSource() | Sysctl():
+        case FastPort() | FastBinding() | FastSteering() | FastDelivery():
+            return (item.interface,)
+        case FastSid():
+            return (item.interface,) if item.interface else ()
+        case TunnelSource() | Sysctl() | FastSettings() | FastDrop():
             return ()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from srv6dmm.dataplane import namespace
-from srv6dmm.dataplane.kernel import Kernel
 from srv6dmm.dataplane.netlink import addresses, lanes, links, neighbours
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
@@ -19,8 +18,8 @@ from srv6dmm.dataplane.objects import (
     Identity,
     InterfaceAddress,
     KernelFailure,
-    KernelObject,
     LinkAddress,
+    NativeObject,
     Neighbour,
     Route,
     Seg6Encap,
@@ -37,7 +36,7 @@ _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV}
 """What the kernel says when the object to delete, or its interface, is not there."""
 
 
-class LinuxKernel(Kernel):
+class LinuxKernel:
     """One network namespace (None: that of the caller).
 
     Put links before neighbours: Linux forgets the neighbours of an interface whose link-layer
@@ -60,7 +59,7 @@ class LinuxKernel(Kernel):
 
     # --- writing -----------------------------------------------------------------------------
 
-    def put(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
+    def put(self, objects: Sequence[NativeObject]) -> list[KernelFailure]:
         """Create or atomically replace every object, in order, batched; go on after a failure."""
         if len(objects) >= _BULK and (bulk := self._put_bulk(objects)) is not None:
             return bulk
@@ -79,7 +78,7 @@ class LinuxKernel(Kernel):
                 failures += self._put_chunk(chunk)
         return failures
 
-    def _put_bulk(self, objects: Sequence[KernelObject]) -> list[KernelFailure] | None:
+    def _put_bulk(self, objects: Sequence[NativeObject]) -> list[KernelFailure] | None:
         """Put steering routes by two sockets; None when order matters or one cannot be encoded."""
         if set(map(type, objects)) != {Route} or self._reader.duplicated:
             return None
@@ -105,9 +104,9 @@ class LinuxKernel(Kernel):
         rejected = lanes.execute((self._channel, self._second_channel), requests)
         return self._settle(routes, rejected)
 
-    def _put_chunk(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
+    def _put_chunk(self, objects: Sequence[NativeObject]) -> list[KernelFailure]:
         failures: list[KernelFailure] = []
-        items: list[KernelObject] = []
+        items: list[NativeObject] = []
         requests: list[bytes] = []
         if any(isinstance(item, LinkAddress) for item in objects):
             self._refresh()
@@ -153,7 +152,7 @@ class LinuxKernel(Kernel):
                     yield links.put(item, self._interfaces)
 
     def _send(
-        self, items: Sequence[KernelObject], requests: Sequence[bytes]
+        self, items: Sequence[NativeObject], requests: Sequence[bytes]
     ) -> list[KernelFailure]:
         failures = self._settle(items, self._channel.execute(requests))
         if any(type(item) is LinkAddress for item in items):
@@ -161,7 +160,7 @@ class LinuxKernel(Kernel):
         return failures
 
     def _settle(
-        self, items: Sequence[KernelObject], rejected: dict[int, Rejection]
+        self, items: Sequence[NativeObject], rejected: dict[int, Rejection]
     ) -> list[KernelFailure]:
         """Name what failed; what failed for a stale interface index is encoded anew once."""
         if not rejected:
@@ -197,9 +196,9 @@ class LinuxKernel(Kernel):
                 break
         self._reader.duplicated.discard(route.identity)
 
-    def delete(self, objects: Sequence[KernelObject]) -> list[KernelFailure]:
+    def delete(self, objects: Sequence[NativeObject]) -> list[KernelFailure]:
         """Delete objects; one that is not there any more is not a failure."""
-        pending: list[tuple[KernelObject, bytes]] = []
+        pending: list[tuple[NativeObject, bytes]] = []
         for item in objects:
             try:
                 if isinstance(item, Route):
@@ -227,7 +226,7 @@ class LinuxKernel(Kernel):
 
     # --- reading -----------------------------------------------------------------------------
 
-    def read(self, wanted: Iterable[Identity] | None = None) -> dict[Identity, KernelObject]:
+    def read(self, wanted: Iterable[Identity] | None = None) -> dict[Identity, NativeObject]:
         """Read back what is ours, in the very values `put` takes (so that == decides)."""
         if wanted is None:
             return self._reader.everything()
@@ -288,5 +287,5 @@ class LinuxKernel(Kernel):
         return changed
 
 
-def _failure(item: KernelObject, answer: Rejection) -> KernelFailure:
+def _failure(item: NativeObject, answer: Rejection) -> KernelFailure:
     return KernelFailure(item.identity, answer.errno, answer.reason)

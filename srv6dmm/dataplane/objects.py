@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from srv6dmm.dataplane.fastpath.objects import FastObject
 from srv6dmm.model.addresses import as_text
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
 
@@ -148,7 +149,9 @@ class LinkAddress:
         return ("link", self.interface)
 
 
-KernelObject = Route | Neighbour | InterfaceAddress | TunnelSource | Sysctl | LinkAddress
+NativeObject = Route | Neighbour | InterfaceAddress | TunnelSource | Sysctl | LinkAddress
+"""What the kernel itself has."""
+KernelObject = NativeObject | FastObject
 Identity = tuple[object, ...]
 
 

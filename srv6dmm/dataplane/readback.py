@@ -17,8 +17,8 @@ from srv6dmm.dataplane.objects import (
     PROTOCOL,
     Identity,
     InterfaceAddress,
-    KernelObject,
     LinkAddress,
+    NativeObject,
     Neighbour,
     Route,
     TunnelSource,
@@ -53,9 +53,9 @@ class Reader:
         else:
             self._any_link_layer_address.discard(link.interface)
 
-    def everything(self) -> dict[Identity, KernelObject]:
+    def everything(self) -> dict[Identity, NativeObject]:
         """Return every route, neighbour and address that carries our protocol."""
-        found: dict[Identity, KernelObject] = {}
+        found: dict[Identity, NativeObject] = {}
         self.duplicated.clear()
         for route in self._routes((socket.AF_INET6, socket.AF_INET)):
             self._add(found, route)
@@ -67,12 +67,12 @@ class Reader:
                 found[address.identity] = address
         return found
 
-    def those(self, wanted: Iterable[Identity]) -> dict[Identity, KernelObject]:
+    def those(self, wanted: Iterable[Identity]) -> dict[Identity, NativeObject]:
         """Return the objects of these identities that are there."""
         kinds: dict[str, list[Identity]] = {}
         for identity in wanted:
             kinds.setdefault(str(identity[0]), []).append(identity)
-        found: dict[Identity, KernelObject] = {}
+        found: dict[Identity, NativeObject] = {}
         for kind, identities in kinds.items():
             match kind:
                 case "route":
@@ -133,7 +133,7 @@ class Reader:
                 except MalformedMessage:
                     continue  # our protocol number on a kind of route we never make
 
-    def _add(self, found: dict[Identity, KernelObject], route: Route) -> None:
+    def _add(self, found: dict[Identity, NativeObject], route: Route) -> None:
         identity = route.identity
         other = found.get(identity)
         if isinstance(other, Route):
@@ -145,8 +145,8 @@ class Reader:
             )  # fmt: skip
         found[identity] = route
 
-    def _wanted_routes(self, identities: list[Identity]) -> dict[Identity, KernelObject]:
-        found: dict[Identity, KernelObject] = {}
+    def _wanted_routes(self, identities: list[Identity]) -> dict[Identity, NativeObject]:
+        found: dict[Identity, NativeObject] = {}
         left = set(identities)
         if len(left) <= _ASK_ONE_BY_ONE:
             for identity in identities:
@@ -161,7 +161,7 @@ class Reader:
                 family = socket.AF_INET6 if ":" in address else socket.AF_INET
                 families.add(family)
                 destinations.add(b"" if length == "0" else socket.inet_pton(family, address))
-            dumped: dict[Identity, KernelObject] = {}
+            dumped: dict[Identity, NativeObject] = {}
             for route in self._routes(families, frozenset(destinations)):
                 self._add(dumped, route)
             found.update((key, dumped[key]) for key in left if key in dumped)
@@ -206,9 +206,9 @@ class Reader:
                 if neighbour is not None:
                     yield neighbour
 
-    def _wanted_neighbours(self, identities: list[Identity]) -> dict[Identity, KernelObject]:
+    def _wanted_neighbours(self, identities: list[Identity]) -> dict[Identity, NativeObject]:
         """Singly up to some: a dump of all nodes of an access router takes milliseconds."""
-        found: dict[Identity, KernelObject] = {}
+        found: dict[Identity, NativeObject] = {}
         left = set(identities)
         if len(left) <= _ASK_ONE_BY_ONE:
             for identity in identities:

@@ -14,26 +14,21 @@ from dataclasses import dataclass
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.netlink import numbers as n
-from srv6dmm.dataplane.netlink.attributes import U32, attribute, attributes, message
+from srv6dmm.dataplane.netlink import traffic
+from srv6dmm.dataplane.netlink.attributes import U32, attribute, attributes
 from srv6dmm.dataplane.netlink.channel import Channel, Rejection
 from srv6dmm.model.errors import Srv6dmmError
 
-_TCMSG = struct.Struct("=BBHiIII")
 _SELECTOR = struct.Struct("=BBBxHHhhI")
 _KEY = struct.Struct("!II")
 _KEY_OFFSETS = struct.Struct("=ii")
 _MIRRED = struct.Struct("=IIiiiiI")
-_RTM_NEWQDISC, _RTM_NEWTFILTER, _RTM_DELTFILTER, _RTM_GETTFILTER = 36, 44, 45, 46
-_TCA_KIND, _TCA_OPTIONS = 1, 2
 _TCA_U32_SEL, _TCA_U32_ACT = 5, 7
 _TCA_ACT_KIND, _TCA_ACT_OPTIONS, _TCA_MIRRED_PARMS = 1, 2, 2
-_CLSACT, _CLSACT_HANDLE, _INGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF2
 _EGRESS_REDIRECT, _EGRESS_MIRROR = 1, 2
 _ACTION_CONTINUE, _ACTION_STOLEN = -1, 4
 _TERMINAL = 1
 _PRIORITY = 1
-_ETH_P_ALL = 0x0300  # network byte order
-_INFO = _PRIORITY << 16 | _ETH_P_ALL
 _TABLE = 0x80000000
 """Handle of the first hash table of an interface's u32 filters; we use one priority only."""
 MAXIMUM_SLOT = 0xFFF
@@ -97,15 +92,7 @@ class Redirects:
 
     def prepare(self, interfaces: Sequence[str]) -> None:
         """Put the clsact hook on interfaces; harmless where there is one."""
-        requests = [
-            message(
-                _RTM_NEWQDISC,
-                n.NLM_F_REQUEST | n.NLM_F_CREATE,
-                _TCMSG.pack(0, 0, 0, self._index(interface), _CLSACT_HANDLE, _CLSACT, 0)
-                + attribute(_TCA_KIND, b"clsact\0"),
-            )
-            for interface in interfaces
-        ]
+        requests = [traffic.add_hook(self._index(interface)) for interface in interfaces]
         self._raise(self._channel.execute(requests), tolerate=errno.EEXIST)
 
     def put(self, redirects: Sequence[Redirect]) -> None:
@@ -115,12 +102,7 @@ class Redirects:
     def remove(self, places: Sequence[tuple[str, int]]) -> None:
         """Remove filters by (interface, slot); those that are not there are no error."""
         requests = [
-            message(
-                _RTM_DELTFILTER,
-                n.NLM_F_REQUEST,
-                _TCMSG.pack(0, 0, 0, self._index(interface), _TABLE | slot, _INGRESS, _INFO)
-                + attribute(_TCA_KIND, b"u32\0"),
-            )
+            traffic.delete_filter(self._index(interface), _PRIORITY, _TABLE | slot, b"u32")
             for interface, slot in places
         ]
         rejected = self._channel.execute(requests)
@@ -135,16 +117,12 @@ class Redirects:
 
     def targets(self, interface: str) -> dict[int, str]:
         """Return slot -> interface that frames leave by, as the kernel has it now."""
-        request = message(
-            _RTM_GETTFILTER,
-            n.NLM_F_REQUEST | n.NLM_F_DUMP,
-            _TCMSG.pack(0, 0, 0, self._index(interface), 0, _INGRESS, 0),
-        )
+        request = traffic.dump_filters(self._index(interface))
         found: dict[int, str] = {}
         for _, data, start, end in self._channel.dump(request):
-            handle = _TCMSG.unpack_from(data, start)[4]
-            outer = attributes(data, start + _TCMSG.size, end)
-            options = outer.get(_TCA_OPTIONS, b"")
+            handle = traffic.TCMSG.unpack_from(data, start)[4]
+            outer = attributes(data, start + traffic.TCMSG.size, end)
+            options = outer.get(traffic.TCA_OPTIONS, b"")
             inner = attributes(options, 0, len(options))
             if _TCA_U32_ACT in inner:
                 found[handle & MAXIMUM_SLOT] = self._target(inner[_TCA_U32_ACT])
@@ -182,13 +160,9 @@ class Redirects:
         )
         options = attribute(_TCA_U32_SEL, selector)
         options += attribute(_TCA_U32_ACT | n.NLA_F_NESTED, attribute(1 | n.NLA_F_NESTED, action))
-        body = _TCMSG.pack(
-            0, 0, 0, self._index(redirect.interface), _TABLE | redirect.slot, _INGRESS, _INFO
+        return traffic.put_filter(
+            self._index(redirect.interface), _PRIORITY, _TABLE | redirect.slot, b"u32", options
         )
-        body += attribute(_TCA_KIND, b"u32\0")
-        body += attribute(_TCA_OPTIONS | n.NLA_F_NESTED, options)
-        flags = n.NLM_F_REQUEST | n.NLM_F_CREATE | n.NLM_F_REPLACE
-        return message(_RTM_NEWTFILTER, flags, body)
 
     def _raise(self, rejected: dict[int, Rejection], tolerate: int = 0) -> None:
         for rejection in rejected.values():

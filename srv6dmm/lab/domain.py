@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from srv6dmm.config import Mode
 from srv6dmm.lab.names import LabError
 from srv6dmm.lab.network import Lab
 from srv6dmm.lab.processes import Processes
@@ -33,8 +34,11 @@ def agent_name(router: str) -> str:
 class LabDomain:
     """Controller and agents of one lab; reaches the API by the controller's Unix socket."""
 
-    def __init__(self, lab: Lab, processes: Processes | None = None) -> None:
+    def __init__(
+        self, lab: Lab, processes: Processes | None = None, mode: Mode = "netlink"
+    ) -> None:
         self.lab = lab
+        self.mode = mode
         self.processes = processes or Processes(lab.directory)
         self._client: httpx.Client | None = None
 
@@ -98,6 +102,7 @@ class LabDomain:
                 *("--router", router),
                 *("--controller", f"ws+unix://{self.lab.directory.socket}"),
                 *("--netns", self.lab.namespace(router)),
+                *("--mode", self.mode),
             ],
         )
 
