@@ -1,0 +1,503 @@
+"""What must become of a frame: the RFCs and the semantics of docs, as plain Python.
+
+Fast enough for a million frames, so it works on octets and not on scapy's layers; the tests of
+single cases hold it against scapy. The flow label is the program's choice (RFC 6437): the
+expected frame has 0 there, and `Expected.flow` names the flow all of whose packets must get one
+and the same label.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Network
+from typing import NamedTuple
+
+from tests.bpf.running import OK, REDIRECT, SHOT
+from tests.bpf.tables import (
+    ACCESS,
+    CORE,
+    DROP,
+    ENCAP,
+    END,
+    END_DT6,
+    END_DX4,
+    END_MAP,
+    END_X,
+    PEER,
+    PSP,
+    REDIRECTABLE,
+    Delivery,
+    Path,
+    Port,
+    Sid,
+    Steer,
+    Tables,
+    half,
+    mac,
+    octets,
+)
+
+IPV6, IPV4 = b"\x86\xdd", b"\x08\x00"
+TAGS = (b"\x81\x00", b"\x88\xa8")
+HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS = 0, 43, 44, 60
+WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
+MOST_EXTENSIONS = 6
+LOOPBACK = bytes(15) + b"\1"
+
+
+class Expected(NamedTuple):
+    """A verdict, why, and the frame with flow label 0 (None: as it came)."""
+
+    verdict: int
+    reason: str
+    frame: bytes | None = None
+    counted: tuple[tuple[int, int], ...] = ()
+    flow: tuple[object, ...] | None = None
+
+
+def to_kernel(reason: str) -> Expected:
+    """A packet that is not ours."""
+    return Expected(OK, reason)
+
+
+def drop(reason: str) -> Expected:
+    """A packet that goes no further."""
+    return Expected(SHOT, reason)
+
+
+def is_local(address: bytes) -> bool:
+    """Tell multicast, link-local, unspecified and loopback addresses (RFC 4291)."""
+    first = address[0]
+    if first == 0xFF:
+        return True
+    if first == 0xFE:
+        return address[1] & 0xC0 == 0x80
+    return first == 0 and address[:15] == bytes(15) and address[15] < 2
+
+
+def after_tunnel(outer: int, inner: int) -> int | None:
+    """The ECN field after decapsulation, None for a packet to drop: RFC 6040, figure 4."""
+    not_ect, ect1, ect0, ce = 0, 1, 2, 3
+    table = {
+        not_ect: (not_ect, not_ect, not_ect, None),
+        ect0: (ect0, ect0, ect1, ce),
+        ect1: (ect1, ect1, ect1, ce),
+        ce: (ce, ce, ce, ce),
+    }
+    return table[inner][(not_ect, ect0, ect1, ce).index(outer)]
+
+
+def one_less(header: bytes) -> bytes:
+    """An IPv4 header with TTL - 1 and its checksum updated by equation 3 of RFC 1624."""
+    old = header[8] << 8 | header[9]
+    check = (~(header[10] << 8 | header[11]) & 0xFFFF) + (~old & 0xFFFF) + old - 0x100
+    while check > 0xFFFF:
+        check = (check & 0xFFFF) + (check >> 16)
+    check = ~check & 0xFFFF
+    return header[:8] + bytes((header[8] - 1, header[9], check >> 8, check & 0xFF)) + header[12:20]
+
+
+class Model:
+    """A router: its tables, and the addresses of its devices by ifindex."""
+
+    def __init__(self, tables: Tables, devices: dict[int, bytes]) -> None:
+        self.devices = devices
+        self.ports: dict[tuple[int, int], Port] = tables.ports
+        self.prefixes: dict[bytes, Steer] = {half(k): v for k, v in tables.prefixes.items()}
+        self.flows: dict[bytes, Steer] = {k.pack(): v for k, v in tables.flows.items()}
+        self.paths: dict[int, Path] = tables.paths
+        self.deliveries: dict[bytes, Delivery] = {half(k): v for k, v in tables.deliveries.items()}
+        self.bindings = {entry.pack() for entry in tables.bindings}
+        self.sids: dict[bytes, Sid] = {octets(k): v for k, v in tables.sids.items()}
+        packed = tables.packed()
+        names = dict(zip(packed["prefixes4"], tables.prefixes4.values(), strict=True))
+        self.prefixes4: dict[bytes, Steer] = names
+        self.foreign = [
+            (int(network.netmask), int(network.network_address), entry)
+            for network, entry in sorted(
+                ((IPv6Network(k), v) for k, v in tables.foreign.items()),
+                key=lambda item: -item[0].prefixlen,
+            )
+        ]
+        self.block = tables.sid_block
+        if self.block is not None:
+            self._mask = int(self.block.netmask)
+            self._network = int(self.block.network_address)
+
+    def in_block(self, address: bytes) -> bool:
+        """Tell whether an address is in the SID block."""
+        return (
+            self.block is not None and int.from_bytes(address, "big") & self._mask == self._network
+        )
+
+    def steer(self, frame: bytes, ifindex: int) -> Expected:
+        """A frame at a port that faces mobile nodes or the outside."""
+        at, vlan, kind = 14, 0, frame[12:14]
+        if kind in TAGS:
+            if len(frame) < 18:
+                return to_kernel("TRUNCATED")
+            at, vlan, kind = 18, (frame[14] & 15) << 8 | frame[15], frame[16:18]
+        port = self.ports.get((ifindex, vlan))
+        if port is None or port.role == CORE:
+            return to_kernel("NOT_OUR_PORT")
+        if kind == IPV6:
+            return self._steer6(frame, at, ifindex, vlan, port.role)
+        if kind == IPV4:
+            return self._steer4(frame, at, ifindex)
+        return to_kernel("NOT_IP")
+
+    def _steer6(self, frame: bytes, at: int, ifindex: int, vlan: int, role: int) -> Expected:
+        wrong = wrong_ipv6(frame, at, len(frame))
+        if wrong:
+            return to_kernel(wrong)
+        source, destination = frame[at + 8 : at + 24], frame[at + 24 : at + 40]
+        if self.in_block(destination):
+            return drop("TO_SID_BLOCK")
+        if is_local(destination) or is_local(source):
+            return to_kernel("LOCAL_SCOPE")
+        if role == ACCESS:
+            key = (
+                source[:8]
+                + ifindex.to_bytes(4, "little")
+                + vlan.to_bytes(4, "little")
+                + frame[6:12]
+                + b"\0\0"
+            )
+            if key not in self.bindings:
+                return drop("SOURCE_UNBOUND")
+        entry = None
+        if self.flows:
+            flow = flow_of(frame, at)
+            entry = self.flows.get(flow) if flow else None
+        if entry is None:
+            entry = self.prefixes.get(destination[:8])
+        if entry is None and self.foreign:
+            address = int.from_bytes(destination, "big")
+            for mask, network, candidate in self.foreign:
+                if address & mask == network:
+                    entry = candidate
+                    break
+        if entry is None:
+            return to_kernel("NO_ENTRY")
+        if frame[:6] != self.devices[ifindex]:
+            return to_kernel("OTHER_HOST")
+        if entry.action == DROP:
+            return drop("NODE_LEFT")
+        if frame[at + 7] <= 1:
+            return to_kernel("HOP_LIMIT")
+        length = 40 + (frame[at + 4] << 8 | frame[at + 5])
+        if entry.action == ENCAP:
+            label = (frame[at + 1] & 15) << 16 | frame[at + 2] << 8 | frame[at + 3]
+            following = frame[at + 6]
+            about: tuple[object, ...] = (label,)
+            if not label:
+                ports = frame[at + 40 : at + 44] if following in (6, 17) and length >= 44 else b""
+                about = (following, ports)
+            traffic_class = (frame[at] & 15) << 4 | frame[at + 1] >> 4
+            inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :]
+            return self._encap(
+                entry, frame[:12], inner, length, 41, traffic_class, (source, destination, *about)
+            )
+        delivery = self.deliveries.get(destination[:8])
+        if delivery is None:
+            return to_kernel("NOT_HERE")
+        return deliver(
+            frame[:12],
+            frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :],
+            delivery,
+            ((entry.counter, length), (delivery.counter, length)),
+        )
+
+    def _steer4(self, frame: bytes, at: int, ifindex: int) -> Expected:
+        wrong = wrong_ipv4(frame, at, len(frame))
+        if wrong:
+            return to_kernel(wrong)
+        entry = self.prefixes4.get(frame[at + 16 : at + 20])
+        if entry is None:
+            return to_kernel("NO_ENTRY")
+        if frame[:6] != self.devices[ifindex]:
+            return to_kernel("OTHER_HOST")
+        if entry.action == DROP:
+            return drop("NODE_LEFT")
+        if frame[at + 8] <= 1:
+            return to_kernel("HOP_LIMIT")
+        if entry.action != ENCAP:
+            return to_kernel("NO_PATH")
+        length = frame[at + 2] << 8 | frame[at + 3]
+        fragment = frame[at + 6] & 0x3F or frame[at + 7]
+        about: tuple[object, ...] = ()
+        if not fragment:
+            protocol = frame[at + 9]
+            ports = frame[at + 20 : at + 24] if protocol in (6, 17) and length >= 24 else b""
+            about = (protocol, ports)
+        inner = one_less(frame[at : at + 20]) + frame[at + 20 :]
+        flow = (frame[at + 12 : at + 16], frame[at + 16 : at + 20], *about)
+        return self._encap(entry, frame[:12], inner, length, 4, frame[at + 1], flow)
+
+    def _encap(
+        self,
+        entry: Steer,
+        link: bytes,
+        inner: bytes,
+        length: int,
+        protocol: int,
+        traffic_class: int,
+        flow: tuple[object, ...],
+    ) -> Expected:
+        path = self.paths.get(entry.path)
+        if path is None:
+            return to_kernel("NO_PATH")
+        header = path.header
+        if length + len(header) > path.mtu or length + len(header) - 40 > 0xFFFF:
+            return to_kernel("OVERSIZE")
+        outer = (
+            (6 << 28 | traffic_class << 20).to_bytes(4, "big")
+            + (length + len(header) - 40).to_bytes(2, "big")
+            + (bytes((header[6],)) if header[6] == ROUTING else bytes((protocol,)))
+            + header[7:40]
+        )
+        if header[6] == ROUTING:
+            outer += bytes((protocol,)) + header[41:]
+        counted = counts((entry.counter, length), (path.counter, length))
+        return Expected(REDIRECT, "STEERED", link + IPV6 + outer + inner, counted, flow)
+
+    def sid(self, frame: bytes, ifindex: int) -> Expected:
+        """A frame at a port that faces the domain's routers."""
+        at, vlan, kind = 14, 0, frame[12:14]
+        if kind in TAGS:
+            if len(frame) < 18:
+                return to_kernel("TRUNCATED")
+            at, vlan, kind = 18, (frame[14] & 15) << 8 | frame[15], frame[16:18]
+        port = self.ports.get((ifindex, vlan))
+        if port is None or port.role != CORE:
+            return to_kernel("NOT_OUR_PORT")
+        if kind != IPV6:
+            return to_kernel("NOT_IP")
+        wrong = wrong_ipv6(frame, at, len(frame))
+        if wrong:
+            return to_kernel(wrong)
+        sid = self.sids.get(frame[at + 24 : at + 40])
+        if sid is None:
+            return to_kernel("NO_ENTRY")
+        if frame[:6] != self.devices[ifindex]:
+            return to_kernel("OTHER_HOST")
+        if self.block is not None and not self.in_block(frame[at + 8 : at + 24]):
+            return drop("OUTER_SOURCE")
+        length = 40 + (frame[at + 4] << 8 | frame[at + 5])
+        following, left, size = frame[at + 6], 0, 0
+        if following == FRAGMENT:
+            return to_kernel("FRAGMENT")
+        if following in (HOP_BY_HOP, OPTIONS):
+            return to_kernel("EXTENSIONS")
+        if following == ROUTING:
+            answer = routing(frame, at + 40, length - 40)
+            if isinstance(answer, str):
+                return to_kernel(answer)
+            following, left, size = answer
+        end = at + length
+        if sid.behavior in (END, END_X):
+            if frame[at + 7] <= 1:
+                return to_kernel("HOP_LIMIT")
+            if not size or not left:
+                return to_kernel("SEGMENTS_LEFT")
+            if sid.flags & PSP and left == 1:
+                return to_kernel("UNKNOWN_BEHAVIOR")
+            segment = at + 48 + 16 * (left - 1)
+            moved = frame[at + 40 : at + 43] + bytes((left - 1,)) + frame[at + 44 : at + 40 + size]
+            return send_on(
+                redestined(frame, at, frame[segment : segment + 16])[: 14 + 40]
+                + moved
+                + frame[at + 40 + size :],
+                sid,
+                length,
+            )
+        if sid.behavior == END_MAP:
+            if frame[at + 7] <= 1:
+                return to_kernel("HOP_LIMIT")
+            return send_on(redestined(frame, at, octets(sid.mapped)), sid, length)
+        if sid.behavior == END_DT6:
+            return self._dt6(frame, at, sid, (following, left, size), end, length)
+        if sid.behavior == END_DX4:
+            return self._dx4(frame, at, sid, (following, left, size), end, length)
+        return to_kernel("UNKNOWN_BEHAVIOR")
+
+    def _dt6(
+        self, frame: bytes, at: int, sid: Sid, found: tuple[int, int, int], end: int, length: int
+    ) -> Expected:
+        following, left, size = found
+        if left:
+            return to_kernel("SEGMENTS_LEFT")
+        if following != 41:
+            return to_kernel("INNER")
+        inner = at + 40 + size
+        # Two measures: what is in the frame, and what the outer header says is the packet.
+        wrong = wrong_ipv6(frame, inner, len(frame)) or wrong_ipv6(frame, inner, end)
+        if wrong:
+            return to_kernel(wrong)
+        prefix = frame[inner + 24 : inner + 32]
+        entry = self.prefixes.get(prefix)
+        if entry is None:
+            return to_kernel("NOT_HERE")
+        if entry.action == DROP:
+            return drop("NODE_LEFT")
+        if entry.action == ENCAP:
+            path = self.paths.get(entry.path)
+            if path is None:
+                return to_kernel("NO_PATH")
+            if not path.flags & REDIRECTABLE:
+                return to_kernel("NOT_IN_PLACE")
+            if frame[at + 7] <= 1:
+                return to_kernel("HOP_LIMIT")
+            moved = redestined(frame, at, octets(path.last))
+            counted = counts((sid.counter, length), (path.counter, length))
+            return Expected(REDIRECT, "REDIRECTED", moved, counted)
+        delivery = self.deliveries.get(prefix)
+        if delivery is None:
+            return to_kernel("NOT_HERE")
+        if frame[inner + 7] <= 1:
+            return to_kernel("HOP_LIMIT")
+        mark = after_tunnel(frame[at + 1] >> 4 & 3, frame[inner + 1] >> 4 & 3)
+        if mark is None:
+            return drop("ECN")
+        packet = (
+            frame[inner : inner + 1]
+            + bytes((frame[inner + 1] & 0xCF | mark << 4,))
+            + frame[inner + 2 : inner + 7]
+            + bytes((frame[inner + 7] - 1,))
+            + frame[inner + 8 :]
+        )
+        size = 40 + (packet[4] << 8 | packet[5])
+        return deliver(
+            frame[:12],
+            packet,
+            delivery,
+            ((sid.counter, length), (entry.counter, size), (delivery.counter, size)),
+        )
+
+    def _dx4(
+        self, frame: bytes, at: int, sid: Sid, found: tuple[int, int, int], end: int, length: int
+    ) -> Expected:
+        following, left, size = found
+        if not sid.ifindex:
+            return to_kernel("UNKNOWN_BEHAVIOR")
+        if left:
+            return to_kernel("SEGMENTS_LEFT")
+        if following != 4:
+            return to_kernel("INNER")
+        inner = at + 40 + size
+        wrong = wrong_ipv4(frame, inner, len(frame)) or wrong_ipv4(frame, inner, end)
+        if wrong:
+            return to_kernel(wrong)
+        if frame[inner + 8] <= 1:
+            return to_kernel("HOP_LIMIT")
+        mark = after_tunnel(frame[at + 1] >> 4 & 3, frame[inner + 1] & 3)
+        if mark is None:
+            return drop("ECN")
+        if mark != frame[inner + 1] & 3:
+            return to_kernel("INNER")
+        packet = one_less(frame[inner : inner + 20]) + frame[inner + 20 :]
+        counted = counts((sid.counter, length))
+        return Expected(REDIRECT, "DELIVERED", frame[:12] + IPV4 + packet, counted)
+
+
+def counts(*each: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Counter 0 counts nothing."""
+    return tuple((index, size) for index, size in each if index)
+
+
+def send_on(frame: bytes, sid: Sid, length: int) -> Expected:
+    """An endpoint's packet: out of the SID's device, or to the kernel's routes."""
+    verdict = REDIRECT if sid.ifindex else OK
+    return Expected(verdict, "ENDPOINT", frame, counts((sid.counter, length)))
+
+
+def redestined(frame: bytes, at: int, destination: bytes) -> bytes:
+    """The frame without its tag, with hop limit - 1 and another destination."""
+    return (
+        frame[:12]
+        + IPV6
+        + frame[at : at + 7]
+        + bytes((frame[at + 7] - 1,))
+        + frame[at + 8 : at + 24]
+        + destination
+        + frame[at + 40 :]
+    )
+
+
+def deliver(
+    link: bytes, packet: bytes, delivery: Delivery, counted: tuple[tuple[int, int], ...]
+) -> Expected:
+    """A packet on its way to the mobile node at this router."""
+    if delivery.flags & PEER:
+        link = mac(delivery.mac) + mac(delivery.source_mac)
+    return Expected(REDIRECT, "DELIVERED", link + IPV6 + packet, counts(*counted))
+
+
+def wrong_ipv6(frame: bytes, at: int, end: int) -> str | None:
+    """Why there is no whole IPv6 packet at `at` that ends by `end` (RFC 8200, RFC 2675)."""
+    if end < at + 40:
+        return "TRUNCATED"
+    if frame[at] >> 4 != 6:
+        return "NOT_IP"
+    payload = frame[at + 4] << 8 | frame[at + 5]
+    if not payload and frame[at + 6] == HOP_BY_HOP:
+        return "JUMBO"
+    return "TRUNCATED" if end < at + 40 + payload else None
+
+
+def wrong_ipv4(frame: bytes, at: int, end: int) -> str | None:
+    """Why there is no whole IPv4 packet without options at `at` that ends by `end` (RFC 791)."""
+    if end < at + 20:
+        return "TRUNCATED"
+    if frame[at] >> 4 != 4:
+        return "NOT_IP"
+    length = frame[at + 2] << 8 | frame[at + 3]
+    words = frame[at] & 15
+    if words < 5 or length < 20 or end < at + length:
+        return "TRUNCATED"
+    return "IP_OPTIONS" if words > 5 else None
+
+
+def routing(frame: bytes, at: int, room: int) -> str | tuple[int, int, int]:
+    """Why an SRH is not for us, or its next header, Segments Left and octets (RFC 8754)."""
+    if room < 8:
+        return "TRUNCATED"
+    following, length, kind, left, last, flags = frame[at : at + 6]
+    if kind != 4:
+        return "EXTENSIONS"
+    if room < 8 + 8 * length:
+        return "TRUNCATED"
+    if last > length // 2 - 1 or left > last + 1:
+        return "BAD_SRH"
+    if length > (last + 1) * 2:
+        return "SRH_TLV"
+    if flags:
+        return "SRH_FLAGS"
+    if following == FRAGMENT:
+        return "FRAGMENT"
+    if following in (HOP_BY_HOP, OPTIONS, ROUTING):
+        return "EXTENSIONS"
+    return following, left, 8 + 8 * length
+
+
+def flow_of(frame: bytes, at: int) -> bytes | None:
+    """The key of a packet's flow; None where a router cannot or need not read it."""
+    end = at + 40 + (frame[at + 4] << 8 | frame[at + 5])
+    following, place = frame[at + 6], at + 40
+    for seen in range(MOST_EXTENSIONS + 1):
+        if following not in (HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS):
+            break
+        if seen == MOST_EXTENSIONS or place + 8 > end:
+            return None
+        if following == FRAGMENT:
+            if frame[place + 2] or frame[place + 3] & 0xF8:
+                return None
+            size = 8
+        else:
+            size = 8 + 8 * frame[place + 1]
+        following, place = frame[place], place + size
+    ports = bytes(4)
+    if following in WITH_PORTS:
+        if place + 4 > end:
+            return None
+        ports = frame[place : place + 4]
+    return frame[at + 8 : at + 40] + ports + bytes((following, 0, 0, 0))

@@ -1,0 +1,192 @@
+"""What the maps of a test hold, as values that both the maps and the model are filled from.
+
+The layouts are those of ebpf/lib/layout.h, written out here a second time on purpose: a test that
+packed with the code under test could not see a field at the wrong place.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+ACCESS, OUTSIDE, CORE = 1, 2, 3
+ENCAP, DELIVER, DROP = 1, 2, 3
+REDIRECTABLE = 1  # PATH_REDIRECT
+PEER = 1  # DELIVER_PEER
+PSP = 1  # SID_PSP
+END, END_X, END_DX6, END_DX4, END_DT6, END_DT4, END_MAP = 1, 5, 16, 17, 18, 19, 40
+HEADER = 144  # MAX_HEADER
+
+
+def mac(text: str) -> bytes:
+    """Return the six octets of a link-layer address."""
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def octets(address: str) -> bytes:
+    """Return an IPv6 address as it is on the wire."""
+    return IPv6Address(address).packed
+
+
+def half(prefix: str) -> bytes:
+    """Return the eight octets of a /64, or of the /64 an address is in."""
+    return octets(prefix.split("/", maxsplit=1)[0])[:8]
+
+
+@dataclass(frozen=True)
+class Port:
+    role: int
+    detect: bool = False
+
+
+@dataclass(frozen=True)
+class Steer:
+    """What to do with a destination; `path` for ENCAP."""
+
+    action: int
+    path: int = 0
+    counter: int = 0
+
+    def pack(self) -> bytes:
+        return struct.pack("=4I", self.action, self.path, self.counter, 0)
+
+
+@dataclass(frozen=True)
+class Path:
+    """`header`: the outer header as it stands in the map, 40 octets or more."""
+
+    ifindex: int
+    header: bytes
+    mtu: int = 1600
+    counter: int = 0
+    flags: int = 0
+    next_hop: str = "fe80::99"
+    last: str = "::"
+
+    def pack(self) -> bytes:
+        fixed = struct.pack(
+            "=IHHII", self.ifindex, len(self.header), self.mtu, self.counter, self.flags
+        )
+        packed = (
+            fixed + octets(self.next_hop) + octets(self.last) + self.header.ljust(HEADER, b"\0")
+        )
+        assert len(packed) == 192, "a header of more than 144 octets"
+        return packed
+
+
+@dataclass(frozen=True)
+class Delivery:
+    ifindex: int
+    mac: str
+    source_mac: str
+    next_hop: str
+    counter: int = 0
+    flags: int = 0
+
+    def pack(self) -> bytes:
+        return (
+            struct.pack("=II", self.ifindex, self.counter)
+            + mac(self.mac)
+            + mac(self.source_mac)
+            + struct.pack("=I", self.flags)
+            + octets(self.next_hop)
+        )
+
+
+@dataclass(frozen=True)
+class Sid:
+    behavior: int
+    flags: int = 0
+    ifindex: int = 0
+    counter: int = 0
+    next_hop: str = "::"
+    mapped: str = "::"
+
+    def pack(self) -> bytes:
+        if self.behavior == END_DX4:
+            hop = IPv4Address(self.next_hop).packed.ljust(16, b"\0")
+        else:
+            hop = octets(self.next_hop)
+        return (
+            struct.pack("=4I", self.behavior, self.flags, self.ifindex, self.counter)
+            + hop
+            + octets(self.mapped)
+        )
+
+
+@dataclass(frozen=True)
+class Flow:
+    source: str
+    destination: str
+    protocol: int
+    source_port: int = 0
+    destination_port: int = 0
+
+    def pack(self) -> bytes:
+        return (
+            octets(self.source)
+            + octets(self.destination)
+            + struct.pack("!HHB3x", self.source_port, self.destination_port, self.protocol)
+        )
+
+
+@dataclass(frozen=True)
+class Binding:
+    prefix: str
+    ifindex: int
+    mac: str
+    vlan: int = 0
+
+    def pack(self) -> bytes:
+        return (
+            half(self.prefix)
+            + struct.pack("=II", self.ifindex, self.vlan)
+            + mac(self.mac)
+            + b"\0\0"
+        )
+
+
+@dataclass
+class Tables:
+    """All of a router's entries. `ports` by (ifindex, VLAN)."""
+
+    sid_block: IPv6Network | None = None
+    event_gap_ms: int = 1000
+    ports: dict[tuple[int, int], Port] = field(default_factory=dict)
+    prefixes: dict[str, Steer] = field(default_factory=dict)
+    prefixes4: dict[str, Steer] = field(default_factory=dict)
+    flows: dict[Flow, Steer] = field(default_factory=dict)
+    foreign: dict[str, Steer] = field(default_factory=dict)
+    paths: dict[int, Path] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    bindings: list[Binding] = field(default_factory=list)
+    sids: dict[str, Sid] = field(default_factory=dict)
+
+    def packed(self) -> dict[str, dict[bytes, bytes]]:
+        """Return every map's elements."""
+        block = mask = bytes(16)
+        if self.sid_block is not None:
+            block, mask = self.sid_block.network_address.packed, self.sid_block.netmask.packed
+        settings = struct.pack("=4I", bool(self.flows), bool(self.foreign), self.event_gap_ms, 0)
+        return {
+            "config": {bytes(4): block + mask + settings},
+            "ports": {
+                struct.pack("=II", *key): struct.pack("=II", port.role, port.detect)
+                for key, port in self.ports.items()
+            },
+            "prefixes": {half(key): entry.pack() for key, entry in self.prefixes.items()},
+            "prefixes4": {
+                IPv4Network(key).network_address.packed: entry.pack()
+                for key, entry in self.prefixes4.items()
+            },
+            "flows": {key.pack(): entry.pack() for key, entry in self.flows.items()},
+            "foreign": {
+                struct.pack("=I", network.prefixlen) + network.network_address.packed: entry.pack()
+                for network, entry in ((IPv6Network(k), e) for k, e in self.foreign.items())
+            },
+            "paths": {struct.pack("=I", key): entry.pack() for key, entry in self.paths.items()},
+            "deliveries": {half(key): entry.pack() for key, entry in self.deliveries.items()},
+            "bindings": {entry.pack(): struct.pack("=I", 1) for entry in self.bindings},
+            "sids": {octets(key): entry.pack() for key, entry in self.sids.items()},
+        }
