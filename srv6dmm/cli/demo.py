@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 LAB = "demo"
 
 
+class RouterMode(StrEnum):
+    """Ways in which the routers of a lab can forward."""
+
+    EBPF = "ebpf"
+    NETLINK = "netlink"
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the command."""
     app.command("demo")(_demo)
@@ -26,6 +34,7 @@ def _demo(
     ),
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write it here.")] = None,
     name: Annotated[str, typer.Option(help="Name of the lab.")] = LAB,
+    mode: Annotated[RouterMode, typer.Option(help="How the routers forward.")] = RouterMode.NETLINK,
 ) -> None:
     """Show mobile nodes keeping their flows while they move, on real kernels.
 
@@ -57,10 +66,10 @@ def _demo(
             stage = progress.stage
             console.print(f"  {stage}")
 
-    demo = Demo(lab, watch)
+    demo = Demo(lab, watch, mode.value)
     with live:
         report = demo.run()
-    report["environment"] = reports.environment("netlink")
+    report["environment"] = reports.environment(mode.value)
     _table(report)
     if json_file is not None:
         reports.write(json_file, report)

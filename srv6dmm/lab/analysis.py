@@ -174,10 +174,7 @@ class Crossings:
         return (found[-1][0], found[-1][1]) if found else None
 
     def hops(self, node: str, flow: int, window: Window = FOREVER) -> Counter[int]:
-        """Return how many routers packets had passed before they came in at a node.
-
-        Read from the outermost hop limit: encapsulation carries the inner one on.
-        """
+        """Return how many routers packets had passed before they came in at a node."""
         return Counter(HOP_LIMIT - entry[3] for entry in self._select(node, flow, window, None))
 
     def overheads(self, node: str, flow: int, window: Window = FOREVER) -> Counter[int]:

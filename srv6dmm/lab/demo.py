@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from srv6dmm.config import Mode
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.topology import fixed_hosts
 from srv6dmm.lab.assess import Talk, assess, summarise
@@ -45,8 +46,9 @@ Watch = Callable[[Progress], None]
 class Demo:
     """One run on one lab. `run` returns the report."""
 
-    def __init__(self, lab: Lab, watch: Watch) -> None:
+    def __init__(self, lab: Lab, watch: Watch, mode: Mode = "netlink") -> None:
         self.lab = lab
+        self.mode = mode
         self.topology = lab.topology
         self.planner = Planner(lab.topology, MobilityParameters())
         self._watch = watch
@@ -69,7 +71,7 @@ class Demo:
 
     def run(self) -> dict[str, Any]:
         """Build the domain, move everybody, take it all away, and return the report."""
-        domain = LabDomain(self.lab)
+        domain = LabDomain(self.lab, mode=self.mode)
         try:
             self._say("building namespaces and links")
             self.lab.up()
@@ -151,7 +153,7 @@ class Demo:
                 )
         records.sort(key=lambda entry: entry[0])
         handovers = [record for _, record in records]
-        summary = summarise(handovers, "netlink")
+        summary = summarise(handovers, self.mode)
         summary["probes_unsent"] = results.unsent
         return {
             "topology": self.topology.domain.name,

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from srv6dmm.dataplane import namespace
-from srv6dmm.lab.recordings import MAGIC, PROBE, TapRecording, encode_tap
+from srv6dmm.lab.recordings import HOP_LIMIT, MAGIC, PROBE, TapRecording, encode_tap
 
 _SO_TIMESTAMPNS, _SO_RCVBUFFORCE, _SO_ATTACH_FILTER = 35, 33, 26
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
@@ -144,7 +144,7 @@ class Tap:
             recording.time_ns.append(seconds * 1_000_000_000 + nanoseconds + to_monotonic)
             recording.flow.append(flow)
             recording.sequence.append(sequence)
-            recording.hop_limit.append(frame[_ETHERNET + _HOP_LIMIT])
+            recording.hop_limit.append(_hop_limit_left(frame, inner))
             recording.overhead.append(inner - _ETHERNET)
 
     def _number(self, descriptor: int, node: str, interface: str) -> int:
@@ -153,6 +153,18 @@ class Tap:
             number = self._numbers[descriptor, interface] = len(self.recording.points)
             self.recording.points.append(f"{node}:{interface}")
         return number
+
+
+def _hop_limit_left(frame: memoryview, inner: int) -> int:
+    """Return the hop limit a packet would have if nobody had encapsulated it.
+
+    A head-end takes one off the packet's own (RFC 8986 section 5.1) and starts the outer one
+    anew, or, as Linux's routes do, carries the packet's own on in the outer header.
+    """
+    outer = frame[_ETHERNET + _HOP_LIMIT]
+    if inner == _ETHERNET:
+        return outer
+    return outer + frame[inner + _HOP_LIMIT] - HOP_LIMIT
 
 
 def _endpoint() -> socket.socket:
