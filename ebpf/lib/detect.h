@@ -17,10 +17,11 @@ static __always_inline void tell(struct __sk_buff *skb, const struct packet *pac
     last = quiet.lookup(&node);
     if (last && now - *last < settings->event_gap_ms)
         return;
-    quiet.update(&node, &now);
     __builtin_memcpy(event.mac, packet->mac, ETH_ALEN);
     __builtin_memcpy(event.address, address, 16);
-    events.ringbuf_output(&event, sizeof(event), 0);
+    // An event that found no room is not told: the node's next packet is.
+    if (!events.ringbuf_output(&event, sizeof(event), 0))
+        quiet.update(&node, &now);
 }
 
 // Router Solicitations, and Neighbour Solicitations of duplicate address detection (RFC 4861,

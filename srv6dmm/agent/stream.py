@@ -198,7 +198,7 @@ class Stream:
 def _refusal(response: Response) -> str:
     """Return why the controller refuses: its problem's words (RFC 9457) where it sent any."""
     try:
-        detail = codec.decode(response.body or b"", dict[str, object]).get("detail")
+        detail = codec.decode(bytes(response.body or b""), dict[str, object]).get("detail")
     except ValueError:
         detail = None
     return f"refused with status {response.status_code}: {detail or response.reason_phrase}"

@@ -1,29 +1,30 @@
-"""The loader: a process that compiles, pins and exits, taking LLVM's memory with it.
+"""The loader: makes maps, loads programs and pins both. Maps that are pinned are adopted.
 
-`python -m srv6dmm.dataplane.fastpath.loader --pins DIR`. Maps that are pinned are adopted, with
-all they hold; programs are pinned under another name and renamed, so that DIR has whole programs
-at every instant.
+Programs are compiled once for sources, kernel and BCC, by a process of its own (`compiler`), and
+kept in /run: an agent that starts again is ready in milliseconds, and none ever holds a compiler.
+A program is pinned under another name and renamed, so that the directory has whole programs at
+every instant.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import fcntl
+import hashlib
 import os
-import re
 import subprocess
 import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 
 from srv6dmm.dataplane.fastpath import maps, pins, syscalls
-from srv6dmm.dataplane.fastpath.layout import Limits, assertions
+from srv6dmm.dataplane.fastpath.compiler import text_of
+from srv6dmm.dataplane.fastpath.layout import Limits
+from srv6dmm.dataplane.fastpath.programs import BadArtifact, Program, read
 from srv6dmm.model.errors import Srv6dmmError
 
 PROGRAMS = ("steer", "sid")
-_INCLUDE = re.compile(r'#include "([^"]+)"\s*$')
-_TIMEOUT_S = 120
+CACHE = Path("/run/srv6dmm/programs")
+_TIMEOUT_S = 180
+_COMPILER = "srv6dmm.dataplane.fastpath.compiler"
 
 
 class LoadError(Srv6dmmError):
@@ -44,93 +45,67 @@ def load(
     limits: Limits | None = None,
     *,
     source: Path | None = None,
-    programs: tuple[str, ...] = PROGRAMS,
+    names: tuple[str, ...] = PROGRAMS,
+    cache: Path = CACHE,
 ) -> None:
-    """Load in a process of its own. Takes a second or two. Raises LoadError with its words."""
-    command = [sys.executable, "-m", __spec__.name, "--pins", str(directory)]
-    command += ["--programs", ",".join(programs)]
-    if source is not None:
-        command += ["--source", str(source)]
-    for name, number in asdict(limits or Limits()).items():
-        command += [f"--{name}", str(number)]
+    """Make what is missing in a pin directory, and put new programs in the place of old ones.
+
+    Milliseconds when the sources were compiled before, else a second or two; then other
+    processes that want the same wait for it. Raises LoadError with the compiler's or the
+    kernel's words.
+    """
+    try:
+        pins.mount()
+        programs = _programs(source or sources(), names, cache)
+        maps.create(directory, limits or Limits())
+        for name, program in programs.items():
+            _pin(directory, name, program)
+    except OSError as error:
+        raise LoadError(f"{directory}: {error}") from error
+
+
+def _pin(directory: Path, name: str, program: Program) -> None:
+    opened = {table: syscalls.get(str(directory / table)) for _, table in program.references}
+    try:
+        descriptor = syscalls.load_program(program.linked(opened), syscalls.SCHED_CLS, name)
+        try:
+            fresh = directory / f"fresh_{name}_{os.getpid()}"  # a bpffs takes no dots in names
+            syscalls.pin(descriptor, str(fresh))
+            fresh.rename(directory / f"prog_{name}")
+        finally:
+            syscalls.close(descriptor)
+    finally:
+        for table in opened.values():
+            syscalls.close(table)
+
+
+def _programs(source: Path, names: tuple[str, ...], cache: Path) -> dict[str, Program]:
+    """Return the programs of a directory, compiled now or before."""
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = f"{text_of(source, names)}\n{os.uname().release}"
+    path = cache / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
+    lock = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return read(path)
+        except (FileNotFoundError, BadArtifact):
+            _compile(source, names, path)
+        return read(path)
+    finally:
+        os.close(lock)
+
+
+def _compile(source: Path, names: tuple[str, ...], path: Path) -> None:
+    command = [sys.executable, "-m", _COMPILER, "--source", str(source)]
+    command += ["--programs", ",".join(names), "--out", str(path)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
-        raise LoadError(f"{directory}: not loaded within {_TIMEOUT_S} s") from error
+        raise LoadError(f"{source}: not compiled within {_TIMEOUT_S} s") from error
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise LoadError(f"{directory}: {lines[-1] if lines else f'exit {done.returncode}'}")
-
-
-def expand(path: Path, seen: set[Path] | None = None) -> str:
-    """Return a file with its own includes in place, each once, and #line to tell where from.
-
-    BCC rewrites what stands in the main text only.
-    """
-    seen = set() if seen is None else seen
-    seen.add(path.resolve())
-    lines = [f'#line 1 "{path.name}"']
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        found = _INCLUDE.match(line)
-        if not found:
-            lines.append(line)
-            continue
-        inner = (path.parent / found[1]).resolve()
-        if inner not in seen:
-            lines.append(expand(inner, seen))
-        lines.append(f'#line {number + 1} "{path.name}"')
-    return "\n".join(lines)
-
-
-def compile_and_pin(
-    directory: Path, limits: Limits, source: Path, programs: tuple[str, ...]
-) -> None:
-    """Compile, have the kernel verify, pin. In this process: BCC stays in its memory."""
-    from bcc import BPF
-
-    pins.mount()
-    maps.create(directory, limits)
-    seen: set[Path] = set()
-    text = "\n".join(expand(source / f"{name}_tc.c", seen) for name in programs)
-    flags = [f"-DMAX_{name.upper()}={number}" for name, number in asdict(limits).items()]
-    flags += [f'-DPINS="{directory}"', "-Wno-macro-redefined"]
-    module = BPF(text=f"{text}\n{assertions()}", cflags=flags)
-    for name in programs:
-        descriptor = module.load_func(name, BPF.SCHED_CLS).fd
-        fresh = directory / f"fresh_{name}_{os.getpid()}"  # a bpffs takes no dots in names
-        syscalls.pin(descriptor, str(fresh))
-        fresh.rename(directory / f"prog_{name}")
-
-
-def main() -> int:
-    """Run from the command line; print what it took as JSON."""
-    parser = argparse.ArgumentParser(description="Compile and pin the fast path's programs.")
-    parser.add_argument("--pins", type=Path, required=True)
-    parser.add_argument("--source", type=Path)
-    parser.add_argument("--programs", default=",".join(PROGRAMS))
-    for name, number in asdict(Limits()).items():
-        parser.add_argument(f"--{name}", type=int, default=number)
-    given = vars(parser.parse_args())
-    limits = Limits(**{name: given[name] for name in asdict(Limits())})
-    started = time.perf_counter()
-    try:
-        compile_and_pin(
-            given["pins"],
-            limits,
-            given["source"] or sources(),
-            tuple(given["programs"].split(",")),
-        )
-    except ImportError as error:
-        print(f"no BCC: {error}; install python3-bpfcc", file=sys.stderr)
-        return 1
-    except (OSError, Srv6dmmError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps({"took_ms": round((time.perf_counter() - started) * 1e3, 1)}))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        faults = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        lines = faults or done.stderr.splitlines()[-1:] or [f"exit {done.returncode}"]
+        raise LoadError(f"{source}: {'; '.join(lines[:5])}")
