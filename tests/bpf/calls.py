@@ -61,6 +61,9 @@ class Map:
         )
         self.copies = processors() if self.type in PER_CPU else 1
         self._value = ctypes.create_string_buffer(max(8, self.value_size) * self.copies)
+        self._key = ctypes.create_string_buffer(max(1, self.key_size))
+        at = ctypes.addressof(self._key), ctypes.addressof(self._value)
+        self._lookup = ctypes.create_string_buffer(struct.pack("=IIQQQ", self.fd, 0, *at, 0), 32)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -81,7 +84,8 @@ class Map:
 
     def get(self, key: bytes) -> list[bytes]:
         """Return an element's value of every CPU."""
-        self._element(MAP_LOOKUP, key, ctypes.addressof(self._value))
+        self._key[: self.key_size] = key
+        _call(MAP_LOOKUP, self._lookup, 32)
         size = len(self._value) // self.copies
         raw = self._value.raw
         return [raw[n * size : n * size + self.value_size] for n in range(self.copies)]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.bpf import scene
+from tests.bpf.checked import Router
 from tests.bpf.running import Fastpath, loaded
 
 
@@ -24,3 +26,9 @@ def fastpath(programs: Fastpath) -> Fastpath:
     """The programs with empty maps."""
     programs.clear()
     return programs
+
+
+@pytest.fixture
+def router(fastpath: Fastpath) -> Router:
+    """The router of scene.py."""
+    return Router(fastpath, scene.router(fastpath.devices))

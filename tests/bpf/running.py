@@ -23,7 +23,7 @@ from tests.bpf.calls import Map, Program, Ring
 from tests.bpf.tables import Tables, mac
 
 OK, SHOT, REDIRECT = 0, 2, 7
-COUNTERS = 64  # as many of the counters' indexes are used by tests
+COUNTERS = 48  # as many of the counters' indexes are used by tests
 REASONS_HEADER = Path(__file__).parents[2] / "ebpf" / "lib" / "reasons.h"
 HASHES = (
     *("ports", "prefixes", "prefixes4", "flows", "foreign", "paths"),
@@ -118,28 +118,25 @@ class Fastpath:
 
     def reasons(self) -> dict[str, int]:
         """Return the reason counters that are not 0, summed over the CPUs."""
-        return {
-            REASONS.get(index, f"unknown {index}"): total
-            for index, total in enumerate(self._sums("reasons", 64, 1))
-            if total
-        }
+        totals = enumerate(self._sums("reasons", 64, 1))
+        return {REASONS.get(n, f"unknown {n}"): total for n, (total,) in totals if total}
 
     def counters(self) -> dict[int, tuple[int, int]]:
         """Return packets and octets of the counters that are not 0, summed over the CPUs."""
-        packets = self._sums("counters", COUNTERS, 3)
-        octets = self._sums("counters", COUNTERS, 3, 1)
-        return {n: (packets[n], octets[n]) for n in range(COUNTERS) if packets[n] or octets[n]}
+        totals = enumerate(self._sums("counters", COUNTERS, 3))
+        return {n: (packets, octets) for n, (packets, octets, _) in totals if packets or octets}
 
     def last(self, index: int) -> int:
         """Return a counter's jiffies of the newest packet, 0 for none."""
         values = self.maps["counters"].get(struct.pack("=I", index))
         return max(struct.unpack("=3Q", value)[2] for value in values)
 
-    def _sums(self, name: str, count: int, words: int, word: int = 0) -> list[int]:
+    def _sums(self, name: str, count: int, words: int) -> list[list[int]]:
+        layout, table = struct.Struct(f"={words}Q"), self.maps[name]
         found = []
         for index in range(count):
-            values = self.maps[name].get(struct.pack("=I", index))
-            found.append(sum(struct.unpack(f"={words}Q", value)[word] for value in values))
+            values = [layout.unpack(value) for value in table.get(struct.pack("=I", index))]
+            found.append([sum(column) for column in zip(*values, strict=True)])
         return found
 
     def events(self) -> list[Event]:
@@ -189,7 +186,7 @@ def _run(*command: str) -> str:
 
 @contextmanager
 def loaded() -> Iterator[Fastpath]:
-    """Load the programs into a bpf file system of their own, and take everything away afterwards."""
+    """Load the programs into a bpf file system of their own; take everything away afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="srv6dmm-bpf-"))
     _run("mount", "-t", "bpf", "bpf", str(directory))
     try:
