@@ -7,7 +7,7 @@ entry that names them and deleted after it; filters are attached last and detach
 from __future__ import annotations
 
 import errno
-from collections import Counter
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,18 +16,9 @@ from pathlib import Path as FilePath
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import values
+from srv6dmm.dataplane.fastpath.entries import Batch, Entries
 from srv6dmm.dataplane.fastpath.filters import Filters
-from srv6dmm.dataplane.fastpath.layout import (
-    BindingKey,
-    Config,
-    Delivery,
-    Path,
-    Port,
-    PortKey,
-    Sid,
-    Steer,
-    SteerAction,
-)
+from srv6dmm.dataplane.fastpath.layout import BindingKey, Config, Port, PortKey, Sid
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.objects import (
     Facing,
@@ -40,13 +31,14 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastSid,
     FastSteering,
 )
-from srv6dmm.dataplane.fastpath.paths import Numbers, PathTable
+from srv6dmm.dataplane.fastpath.paths import Numbers
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
 from srv6dmm.dataplane.objects import Identity, KernelFailure
 
 _BOUND = (1).to_bytes(4, "little")
 _CONFIG_KEY = bytes(4)
-_TABLES = ("prefixes", "foreign")
+_ORDER = ("paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
+"""Of writing: what is named before what names it."""
 
 
 class FastPath:
@@ -62,10 +54,8 @@ class FastPath:
         self._filters = Filters(network_namespace, pins)
         self._interfaces = InterfaceTable(self._load_links)
         self._counters = Numbers(self._maps.size("counters"))
-        self._paths = PathTable(self._maps.size("paths"), self._counters)
-        self._entries: dict[tuple[str, bytes], Steer] = {}
+        self._entries = Entries(self._maps, self._interfaces, self._counters)
         self._sids: dict[bytes, int] = {}
-        self._ways: dict[tuple[object, ...], int] = {}
         self._settings = FastSettings(None)
         self._adopt()
 
@@ -76,32 +66,14 @@ class FastPath:
 
     def _load_links(self) -> list[LinkState]:
         with namespace.inside(self._namespace):
-            return [LinkState(index, name, True, None) for index, name in _name_index()]
+            return [LinkState(index, name, True, None) for index, name in socket.if_nameindex()]
 
     def _adopt(self) -> None:
         """Take numbers and reference counts from what the maps hold."""
-        self._entries = {
-            (table, key): Steer.unpack(value)
-            for table in _TABLES
-            for key, value in self._maps.read_all(table).items()
-        }
-        paths = {
-            int.from_bytes(key, "little"): Path.unpack(value)
-            for key, value in self._maps.read_all("paths").items()
-        }
         sids = {key: Sid.unpack(value) for key, value in self._maps.read_all("sids").items()}
         self._sids = {key: found.counter for key, found in sids.items()}
-        used = Counter(
-            entry.path for entry in self._entries.values() if entry.action == SteerAction.ENCAP
-        )
-        self._counters.adopt(
-            {entry.counter for entry in self._entries.values()}
-            | {found.counter for found in paths.values()}
-            | set(self._sids.values())
-        )
-        self._paths.adopt(paths, used)
-        self._ways.clear()
-        known = self._maps.read_all("config").get(_CONFIG_KEY)
+        self._counters.adopt((self._entries.adopt() | set(self._sids.values())) - {0})
+        known = self._maps.get("config", _CONFIG_KEY)
         if known is not None:
             self._settings = values.settings_of(Config.unpack(known))
 
@@ -110,117 +82,67 @@ class FastPath:
     def put(self, objects: Sequence[FastObject]) -> list[KernelFailure]:
         """Create or atomically replace every entry; go on after a failure."""
         failures: list[KernelFailure] = []
-        batch = _Batch()
+        batch = Batch()
         ports: list[FastPort] = []
+        settings = False
         for item in objects:
             try:
-                if isinstance(item, FastPort):
-                    ports.append(item)
-                else:
-                    self._stage(item, batch)
+                match item:
+                    case FastSteering() | FastDelivery() | FastDrop():
+                        self._entries.stage(item, batch)
+                    case FastBinding():
+                        key = values.binding(item, self._interfaces).pack()
+                        batch.add("bindings", key, _BOUND, item)
+                    case FastSid():
+                        self._stage_sid(item, batch)
+                    case FastSettings():
+                        self._settings = item
+                        settings = True
+                    case FastPort():
+                        ports.append(item)
             except NoSuchInterface as error:
-                self._interfaces.refresh()
                 failures.append(KernelFailure(item.identity, errno.ENODEV, str(error.args[0])))
             except ValueError as error:
                 failures.append(KernelFailure(item.identity, errno.EINVAL, str(error)))
         failures += self._write(batch)
+        if settings or "foreign" in batch.keys:
+            failures += self._guard(FastSettings(None).identity, self._write_config)
         for port in ports:
             failures += self._guard(port.identity, partial(self._open_port, port))
         return failures
 
-    def _stage(self, item: FastObject, batch: _Batch) -> None:
-        match item:
-            case FastSettings():
-                self._settings = item
-                batch.config = item.identity
-            case FastSid():
-                key = item.sid.packed
-                element = values.sid(item, self._interfaces)
-                counter = self._sids.get(key) or self._counters.take()
-                self._sids[key] = counter
-                batch.add("sids", key, element.counted(counter).pack(), item.identity)
-            case FastBinding():
-                key = values.binding(item, self._interfaces).pack()
-                batch.add("bindings", key, _BOUND, item.identity)
-            case FastDelivery():
-                to = values.delivery(item, self._interfaces)
-                key = item.prefix.network_address.packed[:8]
-                batch.add("deliveries", key, to.pack(), item.identity)
-                self._enter(item, SteerAction.DELIVER, 0, batch)
-            case FastDrop():
-                self._enter(item, SteerAction.DROP, 0, batch)
-            case FastSteering():
-                self._enter(item, SteerAction.ENCAP, self._way(item, batch), batch)
-            case FastPort():
-                raise ValueError("ports are opened when all entries are there")
+    def _stage_sid(self, item: FastSid, batch: Batch) -> None:
+        key = item.sid.packed
+        element = values.sid(item, self._interfaces)
+        counter = self._sids.get(key) or self._counters.take()
+        self._sids[key] = counter
+        batch.add("sids", key, element.counted(counter).pack(), item)
 
-    def _way(self, item: FastSteering, batch: _Batch) -> int:
-        """Return the id of a steering entry's path, written before the entry if it is new."""
-        way = (item.mode, item.segments, item.source, item.interface, item.next_hop, item.mtu)
-        number = self._ways.get(way)
-        if number is None:
-            number, new = self._paths.find(values.path(item, self._interfaces))
-            if not number:
-                raise ValueError(f"map paths is full ({self._maps.size('paths')} paths)")
-            if new:
-                element = self._paths.by_id[number].pack()
-                batch.add("paths", number.to_bytes(4, "little"), element, item.identity)
-            self._ways[way] = number
-        return number
-
-    def _enter(
-        self,
-        item: FastSteering | FastDelivery | FastDrop,
-        action: SteerAction,
-        path: int,
-        batch: _Batch,
-    ) -> None:
-        table, key = values.prefix_key(item.prefix)
-        before = self._entries.get((table, key))
-        counter = before.counter if before is not None else self._counters.take()
-        entry = Steer(action, path, counter)
-        self._refer(before, entry)
-        self._entries[table, key] = entry
-        batch.add(table, key, entry.pack(), item.identity)
-        if before is not None and before.action == SteerAction.DELIVER != action:
-            batch.afterwards.append(key)
-
-    def _refer(self, before: Steer | None, after: Steer | None) -> None:
-        if after is not None and after.action == SteerAction.ENCAP:
-            self._paths.use(after.path)
-        if before is not None and before.action == SteerAction.ENCAP:
-            self._paths.drop(before.path)
-
-    def _write(self, batch: _Batch) -> list[KernelFailure]:
+    def _write(self, batch: Batch) -> list[KernelFailure]:
         failures: list[KernelFailure] = []
-        foreign_before = batch.config is not None or bool(batch.elements.get("foreign"))
-        for table in ("paths", "deliveries", "sids", "bindings", "foreign", "prefixes"):
-            failures += self._write_table(table, batch)
-        if foreign_before:
-            failures += self._guard(FastSettings(None).identity, self._write_config)
+        for table in _ORDER:
+            if table in batch.keys:
+                failures += self._write_table(table, batch)
         if batch.afterwards:
             self._maps.delete("deliveries", batch.afterwards)
-        self._sweep()
+        self._entries.sweep()
         return failures
 
-    def _write_table(self, table: str, batch: _Batch) -> list[KernelFailure]:
-        elements = batch.elements.get(table)
-        if not elements:
-            return []
+    def _write_table(self, table: str, batch: Batch) -> list[KernelFailure]:
+        keys, elements = batch.keys[table], batch.values[table]
         try:
-            self._maps.put(table, elements)
+            self._maps.put_each(table, keys, elements)
         except OSError:
             pass  # one by one, to tell which it is
         else:
             return []
         failures: list[KernelFailure] = []
-        for key, value in elements.items():
-            identity = batch.identities[table, key]
-            failures += self._guard(identity, partial(self._maps.put, table, {key: value}))
+        for key, value, item in zip(keys, elements, batch.items[table], strict=True):
+            failures += self._guard(item.identity, partial(self._maps.put, table, {key: value}))
         return failures
 
     def _write_config(self) -> None:
-        foreign = any(table == "foreign" for table, _ in self._entries)
+        foreign = self._entries.any_foreign
         element = values.config(self._settings, flows=False, foreign=foreign)
         self._maps.put("config", {_CONFIG_KEY: element.pack()})
 
@@ -230,13 +152,6 @@ class FastPath:
         self._maps.put("ports", {PortKey(index, 0).pack(): element.pack()})
         program = "sid" if port.facing is Facing.CORE else "steer"
         self._filters.attach(port.interface, index, program)
-
-    def _sweep(self) -> None:
-        """Delete paths nobody names any more."""
-        gone = self._paths.unused()
-        if gone:
-            self._ways.clear()
-            self._maps.delete("paths", [number.to_bytes(4, "little") for number in gone])
 
     @staticmethod
     def _guard(identity: Identity, work: Callable[[], object]) -> list[KernelFailure]:
@@ -255,41 +170,37 @@ class FastPath:
         failures: list[KernelFailure] = []
         for port in (item for item in objects if isinstance(item, FastPort)):
             failures += self._guard(port.identity, partial(self._close_port, port))
-        tables: dict[str, list[bytes]] = {}
-        zeroed: list[int] = []
+        prefixes: list[FastSteering | FastDelivery | FastDrop] = []
+        keys: dict[str, list[bytes]] = {"bindings": [], "sids": []}
+        free: list[int] = []
         for item in objects:
             match item:
                 case FastSteering() | FastDelivery() | FastDrop():
-                    table, key = values.prefix_key(item.prefix)
-                    before = self._entries.pop((table, key), None)
-                    self._refer(before, None)
-                    tables.setdefault(table, []).append(key)
-                    if before is not None:
-                        zeroed.append(before.counter)
-                    if table == "prefixes":
-                        tables.setdefault("deliveries", []).append(key)
+                    prefixes.append(item)
                 case FastSid():
-                    zeroed.append(self._sids.pop(item.sid.packed, 0))
-                    tables.setdefault("sids", []).append(item.sid.packed)
+                    free.append(self._sids.pop(item.sid.packed, 0))
+                    keys["sids"].append(item.sid.packed)
                 case FastBinding():
-                    try:
-                        key = values.binding(item, self._interfaces).pack()
-                    except NoSuchInterface:
-                        continue  # swept with the interface's other elements
-                    tables.setdefault("bindings", []).append(key)
+                    with suppress(NoSuchInterface):  # nothing enters where there is no interface
+                        keys["bindings"].append(values.binding(item, self._interfaces).pack())
                 case FastSettings():
                     self._settings = FastSettings(None)
                     failures += self._guard(item.identity, self._write_config)
                 case FastPort():
                     continue
-        for table in ("prefixes", "foreign", "deliveries", "bindings", "sids"):
-            if table in tables:
-                self._maps.delete(table, tables[table])
-        self._maps.zero_counters([number for number in zeroed if number])
-        for number in zeroed:
-            self._counters.give_back(number)
-        self._sweep()
+        if prefixes:
+            free += self._entries.delete(prefixes)
+        for table, gone in keys.items():
+            self._maps.delete(table, gone)
+        self._free(free)
         return failures
+
+    def _free(self, counters: list[int]) -> None:
+        """Set counters to zero and let them be taken again."""
+        counted = [number for number in counters if number]
+        self._maps.zero_counters(counted)
+        for number in counted:
+            self._counters.give_back(number)
 
     def _close_port(self, port: FastPort) -> None:
         index = self._interfaces.index(port.interface)
@@ -328,10 +239,7 @@ class FastPath:
         self._interfaces.refresh()
         self._adopt()
         items: list[FastObject | None] = [self._port(name) for name in self._port_names()]
-        deliveries = self._maps.read_all("deliveries")
-        for (table, key), entry in self._entries.items():
-            items.append(self._entry(table, key, entry, deliveries.pop(key, None)))
-        self._maps.delete("deliveries", list(deliveries))  # of a write that was cut short
+        items += self._entries.read_all()
         for key, value in self._maps.read_all("sids").items():
             address = IPv6Address(key)
             items.append(values.sid_of(address, Sid.unpack(value), self._interfaces))
@@ -363,32 +271,9 @@ class FastPath:
                     return None
                 return item if self._maps.get("bindings", key) is not None else None
             case "fast-prefix":
-                table, key = values.prefix_key(IPv6Network(str(parts[0])))
-                value = self._maps.get(table, key)
-                if value is None:
-                    return None
-                entry = Steer.unpack(value)
-                delivery = None
-                if entry.action == SteerAction.DELIVER:
-                    delivery = self._maps.get("deliveries", key)
-                return self._entry(table, key, entry, delivery)
+                return self._entries.read(IPv6Network(str(parts[0])))
             case _:
                 raise ValueError(f"not the identity of a fast path entry: {identity!r}")
-
-    def _entry(
-        self, table: str, key: bytes, entry: Steer, delivery: bytes | None
-    ) -> FastObject | None:
-        prefix = values.prefix_of(table, key)
-        if entry.action == SteerAction.DROP:
-            return FastDrop(prefix)
-        if entry.action == SteerAction.DELIVER:
-            if delivery is None:
-                return None
-            return values.delivery_of(prefix, Delivery.unpack(delivery), self._interfaces)
-        value = self._maps.get("paths", entry.path.to_bytes(4, "little"))
-        if value is None:
-            return None
-        return values.steering_of(prefix, Path.unpack(value), self._interfaces)
 
     def _read_settings(self) -> FastSettings | None:
         value = self._maps.get("config", _CONFIG_KEY)
@@ -416,25 +301,3 @@ class FastPath:
         if not self._filters.attached(name, index, program):
             return None
         return FastPort(name, facing)
-
-
-class _Batch:
-    """Elements to write, and whose they are."""
-
-    def __init__(self) -> None:
-        self.elements: dict[str, dict[bytes, bytes]] = {}
-        self.identities: dict[tuple[str, bytes], Identity] = {}
-        self.afterwards: list[bytes] = []
-        """Deliveries that nothing names once the entries are written."""
-        self.config: Identity | None = None
-
-    def add(self, table: str, key: bytes, value: bytes, identity: Identity) -> None:
-        """Note an element."""
-        self.elements.setdefault(table, {})[key] = value
-        self.identities[table, key] = identity
-
-
-def _name_index() -> list[tuple[int, str]]:
-    import socket
-
-    return socket.if_nameindex()

@@ -72,11 +72,14 @@ class Maps:
 
     def put(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Create or replace elements, each atomically. Raises OSError; some may be written."""
-        if len(elements) > 1:
-            syscalls.update_batch(self._open[name], elements, name)
+        self.put_each(name, list(elements), list(elements.values()))
+
+    def put_each(self, name: str, keys: Sequence[bytes], elements: Sequence[bytes]) -> None:
+        """Create or replace elements in order. Raises OSError; some may be written."""
+        if len(keys) == 1:
+            syscalls.update(self._open[name], keys[0], elements[0], name)
         else:
-            for key, value in elements.items():
-                syscalls.update(self._open[name], key, value, name)
+            syscalls.update_batch(self._open[name], keys, elements, name)
 
     def delete(self, name: str, keys: Sequence[bytes]) -> None:
         """Delete elements; those that are not there are fine."""

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD = 0, 1, 2, 3, 4, 5
@@ -140,9 +140,10 @@ _ABSENT = (errno.EINVAL, errno.ENOTSUP, 524)
 """What kernels without a batch operation (before 5.6, or for this type of map) answer."""
 
 
-def update_batch(descriptor: int, elements: Mapping[bytes, bytes], about: str) -> None:
+def update_batch(
+    descriptor: int, keys: Sequence[bytes], values: Sequence[bytes], about: str
+) -> None:
     """Create or replace elements; on an error those before it are written."""
-    keys, values = list(elements), list(elements.values())
     for start in range(0, len(keys), _BATCH):
         part = keys[start : start + _BATCH]
         key_data = b"".join(part)

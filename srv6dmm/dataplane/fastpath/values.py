@@ -35,6 +35,9 @@ PSP = 1
 _FIXED, _SEGMENT, _ROUTING = 40, 16, 43
 _SRH_LEFT, _SRH_LAST, _SRH_LIST = _FIXED + 3, _FIXED + 4, _FIXED + 8
 
+Way = tuple[EncapMode, SegmentList, IPv6Address, str, IPv6Address, int]
+"""The members of a FastSteering but for its prefix, in order."""
+
 ROLES = {
     Facing.ACCESS: PortRole.ACCESS,
     Facing.OUTSIDE: PortRole.OUTSIDE,
@@ -107,17 +110,16 @@ def path(item: FastSteering, interfaces: InterfaceTable) -> Path:
     )
 
 
-def steering_of(prefix: IPv6Network, found: Path, interfaces: InterfaceTable) -> FastSteering:
-    """Return the steering entry that a prefix with this path is."""
-    mode, segments = _segments_of(found.header[: found.header_length])
-    return FastSteering(
-        prefix=prefix,
-        mode=mode,
-        segments=segments,
-        source=IPv6Address(found.header[8:24]),
-        interface=interfaces.name(found.ifindex),
-        next_hop=found.next_hop,
-        mtu=found.mtu,
+def way_of(found: Path, interfaces: InterfaceTable) -> Way:
+    """Return what a path is to every steering entry that names it."""
+    mode, segments = _segments_of(found.header)
+    return (
+        mode,
+        segments,
+        IPv6Address(found.header[8:24]),
+        interfaces.name(found.ifindex),
+        found.next_hop,
+        found.mtu,
     )
 
 
