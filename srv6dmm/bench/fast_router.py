@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Self
 
 from srv6dmm.bench import frames
@@ -34,19 +35,20 @@ DELIVER_PEER = 1
 
 class FastRouter:
     """Loads the shipped programs for a rig's router and attaches them: `steer` where mobile nodes
-    are (with the check of sources), `sid` where the domain is.
+    are (with the check of sources), `sid` where the domain is. `source`: where another version of
+    the C lies.
 
     Raises LoadError, OSError.
     """
 
-    def __init__(self, rig: Rig, limits: Limits | None = None) -> None:
+    def __init__(self, rig: Rig, limits: Limits | None = None, source: Path | None = None) -> None:
         self.rig = rig
         self.limits = limits or Limits()
         with namespace.inside(rig.router):
             self.index = {device: number for number, device in socket.if_nameindex()}
         pins.mount()
         self.pins = pins.directory(rig.router, self.limits)
-        loader.load(self.pins, self.limits)
+        loader.load(self.pins, self.limits, source=source)
         self.maps = Maps(self.pins)
         filters = Filters(rig.router, self.pins)
         try:

@@ -28,6 +28,7 @@ class Effort:
     """How much is measured."""
 
     rounds: int
+    runs: int
     packets: int
     switched: int
     transfers: int
@@ -37,8 +38,8 @@ class Effort:
     sizes: tuple[int, ...] = SIZES
 
 
-FULL = Effort(9, 100_000, 4_000_000, 5, 3, 100_000, ("1k", "100k", "1m"))
-QUICK = Effort(3, 30_000, 400_000, 3, 1, 100_000, ("1k", "100k", "1m"))
+FULL = Effort(7, 4, 25_000, 4_000_000, 5, 3, 100_000, ("1k", "100k", "1m"))
+QUICK = Effort(3, 2, 15_000, 400_000, 3, 1, 100_000, ("1k", "100k", "1m"))
 
 
 def run(
@@ -55,7 +56,7 @@ def run(
     """
     name = f"s6b{os.getpid()}"
     live = inject.has_live_frames() if live is None else live
-    meter = Meter(effort.packets, live)
+    meter = Meter(effort.packets, effort.runs, live)
     notes: list[str] = []
     if not live:
         notes.append(
@@ -105,6 +106,7 @@ def run(
         "cpu": _processor(),
         "generator": "live frames" if live else "AF_PACKET",
         "rounds": effort.rounds,
+        "runs_per_round": effort.runs,
         "packets_per_run": effort.packets,
         "disturbed_runs": meter.disturbed,
         "load": [round(load_before, 2), round(os.getloadavg()[0], 2)],
