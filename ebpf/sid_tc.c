@@ -44,13 +44,11 @@ static __always_inline u32 at_sid(struct __sk_buff *skb, struct packet *packet)
 static __always_inline u32 sid_frame(struct __sk_buff *skb)
 {
     struct packet packet;
-    struct port *port;
     u32 reason = parse_link(skb, &packet);
 
     if (reason)
         return TO_KERNEL(reason);
-    port = port_of(skb, &packet);
-    if (!port || port->role != PORT_CORE)
+    if (port_of(skb, &packet).role != PORT_CORE)
         return TO_KERNEL(REASON_NOT_OUR_PORT);
     if (packet.ethertype != bpf_htons(ETH_P_IPV6))
         return TO_KERNEL(REASON_NOT_IP);

@@ -85,7 +85,7 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
     }
     if (port->role == PORT_ACCESS) {
         struct binding_key key = {
-            .prefix = packet->source.high, .ifindex = skb->ifindex, .vlan = packet->vlan};
+            .prefix = packet->source.high, .ifindex = packet->ifindex, .vlan = packet->vlan};
 
         __builtin_memcpy(key.mac, packet->mac, ETH_ALEN);
         if (!bindings.lookup(&key)) {
@@ -103,16 +103,16 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
 static __always_inline u32 steer_frame(struct __sk_buff *skb)
 {
     struct packet packet;
-    struct port *port;
+    struct port port;
     u32 reason = parse_link(skb, &packet);
 
     if (reason)
         return TO_KERNEL(reason);
     port = port_of(skb, &packet);
-    if (!port || (port->role != PORT_ACCESS && port->role != PORT_OUTSIDE))
+    if (port.role != PORT_ACCESS && port.role != PORT_OUTSIDE)
         return TO_KERNEL(REASON_NOT_OUR_PORT);
     if (packet.ethertype == bpf_htons(ETH_P_IPV6))
-        return from_ipv6(skb, &packet, port);
+        return from_ipv6(skb, &packet, &port);
     if (packet.ethertype == bpf_htons(ETH_P_IP))
         return from_ipv4(skb, &packet);
     return TO_KERNEL(REASON_NOT_IP);

@@ -8,7 +8,7 @@
 static __always_inline void tell(struct __sk_buff *skb, const struct packet *packet,
                                  const struct config *settings, u32 kind, const void *address)
 {
-    struct event event = {.kind = kind, .ifindex = skb->ifindex, .vlan = packet->vlan};
+    struct event event = {.kind = kind, .ifindex = packet->ifindex, .vlan = packet->vlan};
     u64 now = bpf_ktime_get_ns() / 1000000;
     u64 node = 0;
     u64 *last;

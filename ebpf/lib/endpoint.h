@@ -8,19 +8,17 @@
 #include "forward.h"
 #include "srh.h"
 
+// In place and directly: see write_outer.
 static __always_inline int redestine(struct __sk_buff *skb, const struct packet *packet,
                                      const struct in6 *destination)
 {
-    struct {
-        u8 hop_limit;
-        u8 source[16];
-        u8 destination[16];
-    } __attribute__((packed)) part;
+    struct ipv6hdr *ip = (void *)(long)skb->data + ETHERNET;
 
-    part.hop_limit = packet->hop_limit - 1;
-    __builtin_memcpy(part.source, &packet->source, 16);
-    __builtin_memcpy(part.destination, destination, 16);
-    return bpf_skb_store_bytes(skb, packet->offset + 7, &part, sizeof(part), BPF_F_RECOMPUTE_CSUM);
+    if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+        return -1;
+    ip->hop_limit = packet->hop_limit - 1;
+    __builtin_memcpy(&ip->daddr, destination, 16);
+    return 0;
 }
 
 static __always_inline u32 send_on(struct __sk_buff *skb, struct sid *sid)
@@ -34,7 +32,9 @@ static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
                                struct routing *routing, struct sid *sid)
 {
     u32 at = packet->offset + sizeof(struct ipv6hdr);
+    struct in6 *listed;
     struct in6 next;
+    u8 *srh;
     u8 left;
 
     if (packet->hop_limit <= 1)
@@ -44,15 +44,17 @@ static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
     if (sid->flags & SID_PSP && routing->left == 1)
         return TO_KERNEL(REASON_UNKNOWN_BEHAVIOR);
     left = routing->left - 1;
-    if (bpf_skb_load_bytes(skb, at + 8 + 16 * left, &next, sizeof(next)))
+    listed = at_offset(skb, at + 8 + 16 * left);
+    if ((void *)(listed + 1) > (void *)(long)skb->data_end)
         return TO_KERNEL(REASON_TRUNCATED);
+    next = *listed;
     if (packet->tagged && bpf_skb_vlan_pop(skb))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
-    at = ETHERNET + sizeof(struct ipv6hdr);
-    if (redestine(skb, packet, &next) ||
-        bpf_skb_store_bytes(skb, at + 3, &left, 1, BPF_F_RECOMPUTE_CSUM))
+    srh = (void *)(long)skb->data + ETHERNET + sizeof(struct ipv6hdr);
+    if (redestine(skb, packet, &next) || srh + 4 > (u8 *)(long)skb->data_end)
         return DROP(REASON_STORE_FAILED);
+    srh[3] = left;
     count(sid->counter, packet->length);
     return send_on(skb, sid);
 }

@@ -30,8 +30,11 @@ static __always_inline u32 send_to4(u32 ifindex, __be32 next_hop, u32 reason)
 static __always_inline u32 deliver(struct __sk_buff *skb, const struct delivery *to)
 {
     if (to->flags & DELIVER_PEER) {
-        if (bpf_skb_store_bytes(skb, 0, (void *)to->mac, 2 * ETH_ALEN, 0))
+        void *data = (void *)(long)skb->data;
+
+        if (data + ETHERNET > (void *)(long)skb->data_end)
             return DROP(REASON_STORE_FAILED);
+        __builtin_memcpy(data, to->mac, 2 * ETH_ALEN);
         return redirected(redirect_to_peer(to->ifindex, 0), REASON_DELIVERED);
     }
     return send_to(to->ifindex, &to->next_hop, REASON_DELIVERED);

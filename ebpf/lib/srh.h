@@ -22,7 +22,7 @@ static __always_inline u32 parse_routing(struct __sk_buff *skb, const struct pac
     struct {
         u8 next_header, length, type, left, last_entry, flags;
         __be16 tag;
-    } header;
+    } header, *found;
 
     routing->present = 0;
     routing->length = 0;
@@ -35,8 +35,12 @@ static __always_inline u32 parse_routing(struct __sk_buff *skb, const struct pac
     if (packet->next_header != IPPROTO_ROUTING)
         return 0;
     if (packet->length < sizeof(struct ipv6hdr) + sizeof(header) ||
-        bpf_skb_load_bytes(skb, at, &header, sizeof(header)))
+        !reach(skb, at + sizeof(header)))
         return REASON_TRUNCATED;
+    found = at_offset(skb, at);
+    if ((void *)(found + 1) > (void *)(long)skb->data_end)
+        return REASON_TRUNCATED;
+    header = *found;
     if (header.type != SRH_TYPE)
         return REASON_EXTENSIONS;
     routing->present = 1;

@@ -58,7 +58,7 @@ class FastRouter:
             ):
                 index = self.index[device]
                 self.put("ports", layout.PortKey(index).pack(), layout.Port(role).pack())
-                filters.attach(device, index, program)
+                filters.attach(device, index, program, layout.Port(role))
         finally:
             filters.close()
         self.configure()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import syscalls
+from srv6dmm.dataplane.fastpath.layout import Port
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink import traffic
 from srv6dmm.dataplane.netlink.attributes import U32, attribute, attributes
@@ -18,9 +19,14 @@ from srv6dmm.dataplane.netlink.channel import Channel
 
 PRIORITY, HANDLE = 201, 1
 _KIND = b"bpf"
-_FD, _NAME, _FLAGS, _ID = 6, 7, 8, 11
+_CLASS, _FD, _NAME, _FLAGS, _ID = 3, 6, 7, 8, 11
 _DIRECT_ACTION = 1
 _GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
+
+
+def class_of(port: Port) -> int:
+    """Return the class by which a filter tells its program of the port: 1:DDRR in hexadecimal."""
+    return 1 << 16 | port.detect << 8 | port.role
 
 
 class Filters:
@@ -38,12 +44,17 @@ class Filters:
         """Close the socket; filters stay."""
         self._channel.close()
 
-    def attach(self, interface: str, index: int, program: str) -> None:
-        """Put a program at an interface, or atomically in the place of what is there of ours."""
+    def attach(self, interface: str, index: int, program: str, port: Port | None = None) -> None:
+        """Put a program at an interface, or atomically in the place of what is there of ours.
+
+        `port` is told to the program by the filter's class, for frames without a VLAN tag.
+        """
         descriptor = syscalls.get(str(self._pins / f"prog_{program}"))
         try:
             options = attribute(_FD, U32.pack(descriptor))
             options += attribute(_NAME, f"srv6dmm_{program}".encode() + b"\0")
+            if port is not None:
+                options += attribute(_CLASS, U32.pack(class_of(port)))
             options += attribute(_FLAGS, U32.pack(_DIRECT_ACTION))
             request = traffic.put_filter(index, PRIORITY, HANDLE, _KIND, options)
             self._execute(interface, traffic.add_hook(index), tolerate=(errno.EEXIST,))

@@ -151,7 +151,7 @@ class FastPath:
         element = Port(role=values.ROLES[port.facing], detect=0)
         self._maps.put("ports", {PortKey(index, 0).pack(): element.pack()})
         program = "sid" if port.facing is Facing.CORE else "steer"
-        self._filters.attach(port.interface, index, program)
+        self._filters.attach(port.interface, index, program, element)
 
     @staticmethod
     def _guard(identity: Identity, work: Callable[[], object]) -> list[KernelFailure]:
