@@ -39,9 +39,11 @@ class Feed:
     async def read(self, since: int | None) -> AsyncIterator[FeedEvent]:
         """Yield events after id `since` (None: only new ones), for ever.
 
-        A reader that fell out of the ring goes on with the oldest event there is.
+        A reader that fell out of the ring goes on with the oldest event there is, as does one
+        whose id is yet to come: it is of another life.
         """
-        last = self._next - 1 if since is None else since
+        newest = self._next - 1
+        last = newest if since is None else since if since <= newest else 0
         while True:
             more = self._more
             for event in [event for event in self._ring if event.id > last]:
