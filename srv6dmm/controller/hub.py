@@ -184,6 +184,8 @@ class Hub:
         """Send a change of the router's plan, or merge it into what already waits."""
         channel = self._channels[router]
         channel.target = revision
+        if channel.connection is None:
+            return  # the whole plan, when it comes back
         put, gone = delta
         for key in gone:
             channel.waiting_put.pop(key, None)
@@ -261,6 +263,9 @@ class Hub:
         """Note that a connection is gone. Nothing is torn down: the router forwards on."""
         if channel.connection is connection:
             channel.connection = None
+            channel.in_flight.clear()
+            channel.waiting_put.clear()
+            channel.waiting_gone.clear()
             self.on_notice("router-lost", channel.router, {})
 
     def supervise(self) -> None:
