@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
+from collections import deque
+from dataclasses import dataclass
 
 from srv6dmm.config import RolloutSettings
 from srv6dmm.controller.hub import RouterConnection
 from srv6dmm.controller.service import Controller
-from srv6dmm.model.errors import StoreUnavailable
+from srv6dmm.model.errors import StoreConflict, StoreError, StoreUnavailable
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import PlanEntry
 from srv6dmm.model.state import Change
@@ -42,6 +45,102 @@ class FakeClock:
 
     def monotonic(self) -> float:
         return self.ms / 1e3
+
+
+class _NoWaiting(selectors.DefaultSelector):
+    """Where an event loop would wait, time passes at once."""
+
+    passed_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everybody waits, and nothing is left to happen"
+            self.passed_s += max(0.0, timeout)
+        return ready
+
+
+class QuickLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only when nothing else is left to do: no test waits."""
+
+    def __init__(self) -> None:
+        self._waiting = _NoWaiting()
+        super().__init__(self._waiting)
+
+    def time(self) -> float:
+        return self._waiting.passed_s
+
+
+class LoopClock(FakeClock):
+    """The time of a QuickLoop; the wall clock besides can be stepped by setting `stepped_ms`."""
+
+    def __init__(self, loop: QuickLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self.stepped_ms = 0
+
+    def now_ms(self) -> int:
+        return NOW_MS + int(self._loop.time() * 1e3) + self.stepped_ms
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+@dataclass
+class _Commit:
+    change: Change
+    base: int
+    done: asyncio.Future[int]
+
+
+class SlowStore(MemoryStore):
+    """A memory store that writes when it is told to, in the order of the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = False
+        """Commits wait for `write`."""
+        self.full = False
+        self.waiting: deque[_Commit] = deque()
+        self.unkept: set[str] = set()
+        """Mobile nodes whose records cannot be kept: refused at once, whoever waits."""
+
+    async def commit(self, change: Change, base: int) -> int:
+        if any(session.mobile_node in self.unkept for session in change.sessions):
+            raise StoreError("a record cannot be kept")
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.waiting.append(_Commit(change, base, done))
+        if not self.held:
+            self.write()
+        return await done
+
+    def write(self, count: int | None = None) -> None:
+        """Write the commits that wait, or the first of them."""
+        for _ in range(len(self.waiting) if count is None else min(count, len(self.waiting))):
+            commit = self.waiting.popleft()
+            result: int | StoreError
+            if self.full:
+                result = StoreUnavailable("disk full")
+            else:
+                try:
+                    result = self._commit_now(commit.change, commit.base)
+                except StoreError as error:
+                    result = error
+            if commit.done.done():
+                continue  # nobody waits any more, and what was written stays written
+            if isinstance(result, StoreError):
+                commit.done.set_exception(result)
+            else:
+                commit.done.set_result(result)
+
+    def _commit_now(self, change: Change, base: int) -> int:
+        if base != self._state.revision:
+            raise StoreConflict(f"revision {base} is not the newest, {self._state.revision} is")
+        self._state.apply(change, base + 1)
+        return base + 1
+
+    def health(self) -> str | None:
+        return "disk full" if self.full else None
 
 
 class FailingStore(MemoryStore):

@@ -6,13 +6,13 @@ what a router's silence or refusal means is decided here:
 
 * PREPARE: refusal, or silence for `prepare_timeout_s`, aborts; the old path was not touched.
 * SWITCH, REDIRECT: the roll-out goes on after `switch_timeout_s`, degraded. The clean step waits
-  until every router has acknowledged.
+  until every router has acknowledged: who is behind in SWITCH is needed in REDIRECT too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from srv6dmm.config import RolloutSettings
@@ -53,7 +53,8 @@ class _Stage:
     overdue: bool = False
     announced: bool = False
     ticket: Ticket | None = None
-    behind: set[str] = field(default_factory=set)
+    behind: Mapping[str, int] = field(default_factory=dict)
+    """Those of `needs` that are not waited for with patience: head-ends that have not switched."""
 
 
 Next = Callable[[Session], None]
@@ -69,16 +70,25 @@ class Rollouts:
         self._settings = settings
         self._stages: dict[SessionKey, _Stage] = {}
         self._by_router: dict[str, set[SessionKey]] = {}
+        self._closed = False
         self.on_acknowledged: Next = lambda session: None
         self.on_abort: Fail = lambda session, refusal: None
         self.on_degraded: Callable[[Session, list[str]], None] = lambda *_: None
         hub.on_progress = self._progress
 
-    def enter(self, session: Session, ticket: Ticket | None = None) -> None:
+    def enter(
+        self,
+        session: Session,
+        ticket: Ticket | None = None,
+        behind: Mapping[str, int] | None = None,
+    ) -> None:
         """Start waiting for the phase the session is in now, by what is durable now.
 
         A ticket of an older epoch is told that it was overtaken; one of the same epoch stays.
+        `behind`: head-ends and the revision by which they will have switched, for REDIRECT.
         """
+        if self._closed:
+            return
         before = self._stages.get(session.key)
         if before is not None:
             self._forget(before)
@@ -89,9 +99,15 @@ class Rollouts:
         if ticket is not None and ticket.epoch < session.epoch:
             _refuse(ticket, _superseded(session, session))
             ticket = None
+        if session.rollout is not RolloutPhase.REDIRECT:
+            behind = {}
+        elif behind is None:
+            behind = before.behind if before and before.session.epoch == session.epoch else {}
+        needs = {r: self._hub.target(r) for r in self._planner.waits_for(session)}
         stage = _Stage(
             session=session,
-            needs={r: self._hub.target(r) for r in self._planner.waits_for(session)},
+            needs={**behind, **needs},
+            behind={router: behind[router] for router in behind.keys() - needs.keys()},
             keys=frozenset(
                 (
                     advertise_key(*session.key),
@@ -110,6 +126,21 @@ class Rollouts:
         loop = asyncio.get_running_loop()
         stage.timeout = loop.call_later(patience, self._timed_out, stage)
         loop.call_soon(self._check, stage)
+
+    def join(self, key: SessionKey, ticket: Ticket | None) -> bool:
+        """Have one more caller wait for what is waited for already, if anything is."""
+        stage = self._stages.get(key)
+        if stage is None:
+            return False
+        if ticket is None:
+            return True
+        if stage.announced:
+            finish(ticket)  # degraded: nobody is kept waiting for it
+        elif stage.ticket is None:
+            stage.ticket = ticket
+        else:
+            stage.ticket.applied.add_done_callback(_copy_result(ticket.applied))
+        return True
 
     def gone(self, key: SessionKey) -> None:
         """Stop waiting for a session that exists no more."""
@@ -140,6 +171,7 @@ class Rollouts:
 
     def close(self) -> None:
         """Cancel every timeout; what is durable is taken up by the next start."""
+        self._closed = True
         for stage in list(self._stages.values()):
             self._forget(stage)
 
@@ -179,10 +211,10 @@ class Rollouts:
             return
         waiting = {
             router
-            for router in missing
+            for router in missing - stage.behind.keys()
             if not stage.overdue
             and not self._hub.lost(router)
-            and self._hub.failure(router, stage.keys) is None
+            and not self._hub.has(router, stage.needs[router])
         }
         if waiting:
             return
@@ -191,9 +223,11 @@ class Rollouts:
             self._go_on(stage)
         elif not stage.announced:
             stage.announced = True
-            self.on_degraded(stage.session, sorted(missing))
+            if missing - stage.behind.keys():
+                self.on_degraded(stage.session, sorted(missing))
             if stage.session.rollout is RolloutPhase.SWITCH:
                 self._forget(stage)
+                stage.behind = {router: stage.needs[router] for router in missing}
                 self._go_on(stage)
             elif stage.ticket is not None:
                 finish(stage.ticket)
@@ -247,12 +281,10 @@ class Rollouts:
         self.on_acknowledged(session)
 
     def _carry(self, stage: _Stage) -> None:
-        """Keep the ticket until the next phase is entered."""
-        if stage.ticket is None:
-            return
-        placeholder = _Stage(stage.session, {}, frozenset(), ticket=stage.ticket)
-        placeholder.announced = True
-        self._stages[stage.session.key] = placeholder
+        """Keep the ticket, and who is behind, until the next phase is entered."""
+        self._stages[stage.session.key] = _Stage(
+            stage.session, {}, frozenset(), ticket=stage.ticket, behind=stage.behind
+        )
 
 
 def finish(ticket: Ticket) -> None:
@@ -266,6 +298,25 @@ def _refuse(ticket: Ticket, refusal: Refusal) -> None:
     if not ticket.applied.done():
         ticket.applied.set_exception(refusal)
         ticket.applied.exception()  # a caller that does not wait is no error
+
+
+def _copy_result(
+    target: asyncio.Future[Timings],
+) -> Callable[[asyncio.Future[Timings]], None]:
+    def copy(source: asyncio.Future[Timings]) -> None:
+        if target.done():
+            return
+        if source.cancelled():
+            target.cancel()
+            return
+        error = source.exception()
+        if error is not None:
+            target.set_exception(error)
+            target.exception()
+        else:
+            target.set_result(source.result())
+
+    return copy
 
 
 def _superseded(old: Session, new: Session) -> Refusal:

@@ -14,6 +14,7 @@ from srv6dmm.config import RolloutSettings
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.feed import Feed, FeedEvent
 from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
+from srv6dmm.controller.ledger import Before, Ledger
 from srv6dmm.controller.measure import Measurements, Timings
 from srv6dmm.controller.rollout import Rollouts, Ticket, finish
 from srv6dmm.controller.timers import Timers
@@ -24,7 +25,7 @@ from srv6dmm.model.errors import Refusal, StoreError
 from srv6dmm.model.events import Answer, Event, Outcome
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan
-from srv6dmm.model.state import Change, RolloutPhase, Session, SessionKey, State
+from srv6dmm.model.state import Binding, Change, RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import Topology
 from srv6dmm.model.wire import Hello, Report
 from srv6dmm.store.interface import Store
@@ -33,11 +34,17 @@ log = structlog.get_logger()
 
 BEHIND_RETRY_MS = 500
 """How soon the clean step looks again when a router has not acknowledged yet."""
+STORE_RETRY_S = 1.0
+"""How soon a step that nobody waits for is tried again when the store refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An accepted, durable event. `applied` resolves when every stage was acknowledged."""
+    """An accepted, durable event.
+
+    `applied` resolves when every stage was acknowledged, or has the Refusal that says why that
+    will not come; it stays open when the controller stops before.
+    """
 
     answer: Answer
     revision: int
@@ -67,13 +74,11 @@ class Controller:
         self.boot_id = boot_id
         self._clock = clock
         self._store = store
-        self._durable = store.load()
-        _check_topology(self._durable, topology)
-        self._state = _copy(self._durable)
-        self._generation = 0
-        self._unpublished: dict[int, Change] = {}
+        self._ledger = Ledger(store, self._publish)
+        _check_topology(self.state, topology)
         self._queues: dict[str, tuple[asyncio.Lock, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._submits: set[asyncio.Task[Submitted]] = set()
         self._started = False
         self._feed = Feed()
         self._hub = Hub(
@@ -95,16 +100,19 @@ class Controller:
     @property
     def state(self) -> State:
         """The newest durable state. Not to be changed."""
-        return self._durable
+        return self._ledger.durable
 
     async def start(self) -> None:
         """Take up what the last run left: timers, and roll-outs at their durable phase."""
         self._started = True
-        self._hub.restart_from(self._durable.revision)
-        self._timers.add(mobility.deadlines(self._durable))
-        for session in self._durable.sessions.values():
+        durable = self.state
+        self._hub.restart_from(durable.revision)
+        self._timers.add(mobility.deadlines(durable))
+        # Which head-ends were behind is not in the records: any of them may be.
+        behind = {node.name: durable.revision for node in self.topology.head_ends()}
+        for session in durable.sessions.values():
             if session.rollout is not RolloutPhase.STABLE:
-                self._rollouts.enter(session)
+                self._rollouts.enter(session, behind=behind)
         self._spawn(self._timers.run())
         self._spawn(self._supervise())
 
@@ -115,16 +123,25 @@ class Controller:
         self._hub.drop_all()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._submits, return_exceptions=True)
 
     async def submit(self, event: Event) -> Submitted:
-        """Decide an event and make it durable. Raises Refusal when it changes nothing."""
+        """Decide an event and make it durable. Raises Refusal when it changes nothing.
+
+        Cancelling the call ends the wait only: what happened to the node has happened.
+        """
+        task = asyncio.ensure_future(self._submit(event))
+        self._submits.add(task)
+        task.add_done_callback(self._submits.discard)
+        return await asyncio.shield(task)
+
+    async def _submit(self, event: Event) -> Submitted:
         clock = self._clock
         started = clock.monotonic()
         async with self._turn(event.mobile_node):
             try:
                 decision = mobility.decide(
-                    self._state, event, self._clock.now_ms(), self.topology, self.parameters
+                    self._ledger.newest, event, clock.now_ms(), self.topology, self.parameters
                 )
             except Refusal as refusal:
                 self.measurements.refusals[refusal.type] += 1
@@ -132,7 +149,7 @@ class Controller:
             timings = Timings(round((clock.monotonic() - started) * 1e3, 3), 0.0)
             key = (event.mobile_node, event.interface)
             if decision.replayed:
-                return self._replayed(key, decision.answer, timings)
+                return self._replayed(key, decision.answer, timings, started)
             sessions = {session.key: session for session in decision.change.sessions}
             session = sessions.get(key)
             ticket = None
@@ -158,7 +175,7 @@ class Controller:
 
     def plan(self, router: str) -> Plan:
         """Return a router's whole plan at the durable revision. Raises KeyError."""
-        return self.planner.plan(router, self._durable)
+        return self.planner.plan(router, self.state)
 
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
         """Take a router's connection in. Raises Refusal."""
@@ -190,46 +207,21 @@ class Controller:
 
     async def _commit(self, change: Change, ticket: Ticket | None = None) -> int:
         """Make a change durable and publish it. Raises Refusal `store-unavailable`."""
-        base = self._state.revision
-        generation = self._generation
-        self._state.apply(change, base + 1)
-        self._unpublished[base + 1] = change
         try:
-            revision = await self._store.commit(change, base)
+            return await self._ledger.commit(change, ticket)
         except StoreError as error:
-            if generation == self._generation:
-                # Everything decided on top of this was decided on sand: start from the durable.
-                self._generation += 1
-                self._state = _copy(self._durable)
-                self._unpublished.clear()
             self.measurements.refusals["store-unavailable"] += 1
             raise Refusal(
                 "store-unavailable",
                 f"the event could not be made durable: {self._store.health() or error}",
                 status=503,
             ) from error
-        while self._durable.revision < revision:
-            following = self._durable.revision + 1
-            mine = following == revision
-            self._publish(self._unpublished.pop(following), following, ticket if mine else None)
-        if ticket is not None and self._durable.revision > revision:
-            self._rollouts_adopt(change, ticket)
-        return revision
 
-    def _rollouts_adopt(self, change: Change, ticket: Ticket) -> None:
-        """Give a ticket to a roll-out that a later commit's publication has started."""
-        for session in change.sessions:
-            current = self._durable.sessions.get(session.key)
-            if current is not None:
-                self._rollouts.enter(current, ticket)
-
-    def _publish(self, change: Change, revision: int, ticket: Ticket | None) -> None:
+    def _publish(self, change: Change, before: Before, ticket: Ticket | None) -> None:
         """Make a durable change known: plans to routers, timers, roll-outs."""
-        keys = [*(s.key for s in change.sessions), *change.sessions_gone]
-        before = {key: self._durable.sessions.get(key) for key in keys}
-        self._durable.apply(change, revision)
-        for key in keys:
-            deltas = self.planner.deltas(before[key], self._durable.sessions.get(key))
+        revision = self.state.revision
+        for key, session in before.items():
+            deltas = self.planner.deltas(session, self.state.sessions.get(key))
             for router, delta in deltas.items():
                 self._hub.push(router, revision, delta)
         self._timers.add(mobility.deadlines(change))
@@ -247,19 +239,16 @@ class Controller:
 
     def _follow(self, before: Session | None, session: Session, ticket: Ticket | None) -> None:
         """Wait for routers if the change gave them anything to do."""
-        same = before is not None and (
+        if before is not None and (
             (before.epoch, before.rollout, before.phase)
             == (session.epoch, session.rollout, session.phase)
-        )
-        if same and not self._rollouts.pending(session.key):
-            if ticket is not None:
-                finish(ticket)
-            return
-        if same:
-            earlier = self._rollouts.ticket(session.key)
-            if ticket is not None and earlier is not None:
-                earlier.applied.add_done_callback(_copy_result(ticket.applied))
-                ticket = None
+        ):
+            if self._rollouts.join(session.key, ticket):
+                return
+            if session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
+                if ticket is not None:
+                    finish(ticket)  # acknowledged long ago
+                return
         self._feed.add(
             "stage",
             self._clock.now_ms(),
@@ -278,18 +267,32 @@ class Controller:
 
     async def _advance(self, acknowledged: Session) -> None:
         async with self._turn(acknowledged.mobile_node):
-            session = self._state.sessions.get(acknowledged.key)
+            session = self._ledger.newest.sessions.get(acknowledged.key)
             if session is None or _stage(session) != _stage(acknowledged):
                 return
-            await self._try_commit(mobility.advance(session, self._clock.now_ms(), self.parameters))
+            change = mobility.advance(session, self._clock.now_ms(), self.parameters)
+            if not await self._try_commit(change):
+                self._again(self._enter_again, session)
+
+    def _enter_again(self, refused: Session) -> None:
+        """Wait anew for a stage whose end could not be written, unless a newer event ended it."""
+        session = self.state.sessions.get(refused.key)
+        if session is not None and _stage(session) == _stage(refused):
+            self._rollouts.enter(session)
 
     def _aborted(self, session: Session, refusal: Refusal) -> None:
         self._spawn(self._abort(session, refusal))
 
     async def _abort(self, failed: Session, refusal: Refusal) -> None:
         async with self._turn(failed.mobile_node):
-            session = self._state.sessions.get(failed.key)
+            session = self._ledger.newest.sessions.get(failed.key)
             if session is None or _stage(session) != _stage(failed):
+                return
+            now = self._clock.now_ms()
+            change = mobility.abort(self._ledger.newest, session, now, self.parameters)
+            if not await self._try_commit(change):
+                # Its caller was told already: it must come to that.
+                self._again(self._aborted, failed, refusal)
                 return
             self.measurements.aborts += 1
             self._feed.add(
@@ -299,9 +302,6 @@ class Controller:
                 interface=failed.interface,
                 epoch=failed.epoch,
                 reason=str(refusal),
-            )
-            await self._try_commit(
-                mobility.abort(self._state, session, self._clock.now_ms(), self.parameters)
             )
 
     def _degraded(self, session: Session, missing: list[str]) -> None:
@@ -320,34 +320,47 @@ class Controller:
 
     async def _expire(self, timer: Timer) -> None:
         kind, key = timer
-        now = self._clock.now_ms()
         if kind == "lease":
-            await self._try_commit(mobility.expire(self._state, timer, now, self.parameters), timer)
+            await self._end(timer)
             return
-        session = self._state.sessions.get(key)  # type: ignore[call-overload]
+        session = self._ledger.newest.sessions.get(key)  # type: ignore[call-overload]
         if session is None:
             return
         async with self._turn(session.mobile_node):
             if kind == "late" and self._rollouts.pending(session.key):
-                self._timers.add([(now + BEHIND_RETRY_MS, timer)])
+                self._timers.add([(self._clock.now_ms() + BEHIND_RETRY_MS, timer)])
                 return
-            await self._try_commit(mobility.expire(self._state, timer, now, self.parameters), timer)
+            await self._end(timer)
 
-    async def _try_commit(self, change: Change, timer: Timer | None = None) -> None:
-        """Commit what nobody waits for; when the store refuses, try again in a second."""
+    async def _end(self, timer: Timer) -> None:
+        """Do what the end of a timer does, or wait on: for the store, or for the time to come."""
+        now = self._clock.now_ms()
+        change = mobility.expire(self._ledger.newest, timer, now, self.parameters)
         if not change:
-            return
-        try:
-            await self._commit(change)
-        except Refusal as refusal:
-            log.warning("commit.refused", reason=refusal.detail)
-            if timer is not None:
-                self._timers.add([(self._clock.now_ms() + 1000, timer)])
-                return
-            for stale in change.sessions:
-                current = self._durable.sessions.get(stale.key)
-                if current is not None:
-                    asyncio.get_running_loop().call_later(1.0, self._rollouts.enter, current)
+            # Put off by a newer event, or the clock was stepped back.
+            deadlines = mobility.deadlines(_record(self._ledger.newest, timer))
+            self._timers.add(due for due in deadlines if due[1] == timer and due[0] > now)
+        elif not await self._try_commit(change):
+            self._timers.add([(now + int(STORE_RETRY_S * 1e3), timer)])
+
+    async def _try_commit(self, change: Change) -> bool:
+        """Commit what nobody waits for; tell whether the store took it."""
+        if change:
+            try:
+                await self._commit(change)
+            except Refusal as refusal:
+                log.warning("commit.refused", reason=refusal.detail)
+                return False
+        return True
+
+    def _again(self, step: Callable[..., None], *arguments: object) -> None:
+        """Take a step soon, when the store may be writable again."""
+
+        def take() -> None:
+            if self._started:
+                step(*arguments)
+
+        asyncio.get_running_loop().call_later(STORE_RETRY_S, take)
 
     async def _supervise(self) -> None:
         while True:
@@ -372,11 +385,20 @@ class Controller:
             else:
                 self._queues[mobile_node] = (lock, users - 1)
 
-    def _replayed(self, key: SessionKey, answer: Answer, timings: Timings) -> Submitted:
+    def _replayed(
+        self, key: SessionKey, answer: Answer, timings: Timings, started: float
+    ) -> Submitted:
+        revision = self.state.revision
+        session = self.state.sessions.get(key)
+        if session is None or session.epoch != answer.epoch:
+            return Submitted(answer, revision, True, timings, _resolved(timings))
         ticket = self._rollouts.ticket(key)
-        if ticket is not None and ticket.epoch == answer.epoch:
-            return Submitted(answer, self._durable.revision, True, ticket.timings, ticket.applied)
-        return Submitted(answer, self._durable.revision, True, timings, _resolved(timings))
+        if ticket is None or ticket.epoch != answer.epoch:  # of an earlier life of ours, say
+            applied = asyncio.get_running_loop().create_future()
+            ticket = Ticket(answer.epoch, self._clock, started, timings, applied)
+            if not self._rollouts.join(key, ticket):
+                finish(ticket)
+        return Submitted(answer, revision, True, ticket.timings, ticket.applied)
 
     def _count(self, answer: Answer, timings: Timings) -> None:
         self.measurements.events[answer.outcome.name.lower()] += 1
@@ -410,34 +432,25 @@ class Controller:
         task.add_done_callback(_report)
 
 
-def _stage(session: Session) -> tuple[int, RolloutPhase]:
-    return (session.epoch, session.rollout)
+def _stage(session: Session) -> tuple[int, RolloutPhase, tuple[Binding, ...]]:
+    """Return what tells a stage from all others, also of a session that had the same key."""
+    return (session.epoch, session.rollout, session.bindings)
 
 
-def _copy(state: State) -> State:
-    return State(state.revision, dict(state.sessions), dict(state.leases), dict(state.events))
+def _record(state: State, timer: Timer) -> Change:
+    """Return the record that a timer is about, if there is one."""
+    kind, key = timer
+    if kind == "lease":
+        lease = state.leases.get(key)  # type: ignore[call-overload]
+        return Change(leases=(lease,) if lease is not None else ())
+    session = state.sessions.get(key)  # type: ignore[call-overload]
+    return Change(sessions=(session,) if session is not None else ())
 
 
 def _resolved(timings: Timings) -> asyncio.Future[Timings]:
     future: asyncio.Future[Timings] = asyncio.get_running_loop().create_future()
     future.set_result(timings)
     return future
-
-
-def _copy_result(
-    target: asyncio.Future[Timings],
-) -> Callable[[asyncio.Future[Timings]], None]:
-    def copy(source: asyncio.Future[Timings]) -> None:
-        if target.done() or source.cancelled():
-            return
-        error = source.exception()
-        if error is not None:
-            target.set_exception(error)
-            target.exception()
-        else:
-            target.set_result(source.result())
-
-    return copy
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Timers: one heap, one task; what is due is handed on, stale ones decide nothing."""
+"""Timers: one heap, one task; what is due is handed on, and armed again if it was too early."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ class Timers:
         self._due = due
         self._heap: list[tuple[int, int, Timer]] = []
         self._count = 0
+        self._armed: dict[Timer, int] = {}
+        """When each timer goes off next."""
         self._wake = asyncio.Event()
 
     def add(self, deadlines: Iterable[tuple[int, Timer]]) -> None:
-        """Add deadlines in milliseconds since the epoch."""
+        """Add deadlines in milliseconds since the epoch.
+
+        Of a timer's deadlines the earliest counts: whoever is told too early adds the next one.
+        So a timer that is put off a thousand times is in the heap once.
+        """
         first = self._heap[0][0] if self._heap else None
         for at_ms, timer in deadlines:
+            if self._armed.get(timer, at_ms + 1) <= at_ms:
+                continue
+            self._armed[timer] = at_ms
             self._count += 1
             heapq.heappush(self._heap, (at_ms, self._count, timer))
         if self._heap and self._heap[0][0] != first:
@@ -34,7 +43,10 @@ class Timers:
         """Hand on everything that is due now."""
         now = self._clock.now_ms()
         while self._heap and self._heap[0][0] <= now:
-            self._due(heapq.heappop(self._heap)[2])
+            at_ms, _, timer = heapq.heappop(self._heap)
+            if self._armed.get(timer) == at_ms:  # else an earlier deadline took its place
+                del self._armed[timer]
+                self._due(timer)
 
     async def run(self) -> None:
         """Wait for the next deadline, for ever. Cancel to stop.

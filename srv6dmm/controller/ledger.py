@@ -1,0 +1,77 @@
+"""The ledger: the durable state, and what was decided on top of it and is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from srv6dmm.controller.rollout import Ticket
+from srv6dmm.model.state import Change, Session, SessionKey, State
+from srv6dmm.store.interface import Store
+
+Before = Mapping[SessionKey, Session | None]
+"""The sessions that a change touches, as they were before it."""
+Publish = Callable[[Change, Before, Ticket | None], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decided:
+    change: Change
+    ticket: Ticket | None
+
+
+class Ledger:
+    """Decisions build on `newest`; everybody else is told of `durable`, in order."""
+
+    def __init__(self, store: Store, publish: Publish) -> None:
+        """Load the state. Raises StoreUnavailable."""
+        self._store = store
+        self._publish = publish
+        self.durable = store.load()
+        self.newest = _copy(self.durable)
+        self._decided: dict[int, _Decided] = {}
+        """By revision, without a gap: what `newest` has and `durable` has not."""
+
+    async def commit(self, change: Change, ticket: Ticket | None = None) -> int:
+        """Make a change durable and publish it; return its revision.
+
+        Raises StoreError, and then forgets it, with all that was decided on top of it.
+        """
+        base = self.newest.revision
+        self.newest.apply(change, base + 1)
+        decided = self._decided[base + 1] = _Decided(change, ticket)
+        try:
+            revision = await self._store.commit(change, base)
+        except Exception:
+            self._forget(base + 1, decided)
+            raise
+        while self.durable.revision < revision:
+            self._follow()
+        return revision
+
+    def _follow(self) -> None:
+        """Publish the change after the newest durable one."""
+        revision = self.durable.revision + 1
+        decided = self._decided.pop(revision)
+        change = decided.change
+        keys = [*(session.key for session in change.sessions), *change.sessions_gone]
+        before = {key: self.durable.sessions.get(key) for key in keys}
+        self.durable.apply(change, revision)
+        self._publish(change, before, decided.ticket)
+
+    def _forget(self, revision: int, decided: _Decided) -> None:
+        """Decide on without a change that was not kept.
+
+        What was submitted before it may still be kept, so it stays decided.
+        """
+        if self._decided.get(revision) is not decided:
+            return  # gone already, with an earlier one
+        for later in [later for later in self._decided if later >= revision]:
+            del self._decided[later]
+        self.newest = _copy(self.durable)
+        for earlier in sorted(self._decided):
+            self.newest.apply(self._decided[earlier].change, earlier)
+
+
+def _copy(state: State) -> State:
+    return State(state.revision, dict(state.sessions), dict(state.leases), dict(state.events))
