@@ -84,7 +84,7 @@ class Map:
 
     def get(self, key: bytes) -> list[bytes]:
         """Return an element's value of every CPU."""
-        self._key[: self.key_size] = key
+        ctypes.memmove(self._key, key, self.key_size)
         _call(MAP_LOOKUP, self._lookup, 32)
         size = len(self._value) // self.copies
         raw = self._value.raw

@@ -42,6 +42,19 @@ def one_less(header: bytes) -> bytes:
     return header[:8] + bytes((header[8] - 1, header[9], check >> 8, check & 0xFF)) + header[12:20]
 
 
+def redestined(frame: bytes, at: int, destination: bytes) -> bytes:
+    """The frame without its tag, with hop limit - 1 and another destination."""
+    return (
+        frame[:12]
+        + IPV6
+        + frame[at : at + 7]
+        + bytes((frame[at + 7] - 1,))
+        + frame[at + 8 : at + 24]
+        + destination
+        + frame[at + 40 :]
+    )
+
+
 def wrong_ipv6(frame: bytes, at: int, end: int) -> str | None:
     """Why there is no whole IPv6 packet at `at` that ends by `end` (RFC 8200, RFC 2675)."""
     if end < at + 40:

@@ -23,6 +23,7 @@ from tests.bpf.headers import (
     flow_of,
     is_local,
     one_less,
+    redestined,
     routing,
     wrong_ipv4,
     wrong_ipv6,
@@ -385,19 +386,6 @@ def send_on(frame: bytes, sid: Sid, length: int) -> Expected:
     """An endpoint's packet: out of the SID's device, or to the kernel's routes."""
     verdict = REDIRECT if sid.ifindex else OK
     return Expected(verdict, "ENDPOINT", frame, counts((sid.counter, length)))
-
-
-def redestined(frame: bytes, at: int, destination: bytes) -> bytes:
-    """The frame without its tag, with hop limit - 1 and another destination."""
-    return (
-        frame[:12]
-        + IPV6
-        + frame[at : at + 7]
-        + bytes((frame[at + 7] - 1,))
-        + frame[at + 8 : at + 24]
-        + destination
-        + frame[at + 40 :]
-    )
 
 
 def deliver(

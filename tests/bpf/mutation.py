@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from scapy.layers.inet import IPOption_Router_Alert
+from scapy.layers.inet import TCP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ND_NS,
@@ -64,7 +64,7 @@ def corpus() -> dict[Target, list[bytes]]:
         at_access(
             IPv6(src=node, dst=away, nh=0) / IPv6ExtHdrHopByHop(nh=60) / bits / Raw(b"a" * 8)
         ),
-        at_access(IPv6(src=node, dst=away) / bits / tcp(node, away)[1]),
+        at_access(IPv6(src=node, dst=away) / bits / TCP(dport=443)),
         at_access(IPv6(src=node, dst=away) / IPv6ExtHdrFragment(nh=17, m=1) / Raw(b"b" * 64)),
         at_access(datagram4(scene.IP_NODE, scene.IP_AWAY, tos=0xB9)),
         at_access(datagram4(scene.IP_NODE, scene.IP_AWAY, flags=1)),

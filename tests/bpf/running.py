@@ -129,7 +129,7 @@ class Fastpath:
     def last(self, index: int) -> int:
         """Return a counter's jiffies of the newest packet, 0 for none."""
         values = self.maps["counters"].get(struct.pack("=I", index))
-        return max(struct.unpack("=3Q", value)[2] for value in values)
+        return max(int(struct.unpack("=3Q", value)[2]) for value in values)
 
     def _sums(self, name: str, count: int, words: int) -> list[list[int]]:
         layout, table = struct.Struct(f"={words}Q"), self.maps[name]

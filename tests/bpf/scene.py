@@ -7,6 +7,7 @@ left as it was could not be told from a right one otherwise.
 from __future__ import annotations
 
 from ipaddress import IPv6Network
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
@@ -140,7 +141,7 @@ def at_core(packet: Packet, vlan: int | None = None) -> bytes:
     return bytes(ether("core0", CORE_MAC, vlan) / packet)
 
 
-def datagram(source: str, destination: str, **fields: int) -> Packet:
+def datagram(source: str, destination: str, **fields: Any) -> Packet:
     """An IPv6 packet with UDP in it; `fields` are scapy's of IPv6."""
     return (
         IPv6(src=source, dst=destination, **fields)
@@ -149,7 +150,7 @@ def datagram(source: str, destination: str, **fields: int) -> Packet:
     )
 
 
-def datagram4(source: str, destination: str, **fields: int) -> Packet:
+def datagram4(source: str, destination: str, **fields: Any) -> Packet:
     """An IPv4 packet with UDP in it; `fields` are scapy's of IP."""
     return (
         IP(src=source, dst=destination, **fields)
@@ -165,7 +166,7 @@ def to_sid(
     source: str = NEIGHBOUR,
     before: tuple[str, ...] = (),
     after: tuple[str, ...] = (),
-    **fields: int,
+    **fields: Any,
 ) -> Packet:
     """A packet on its way along `before`, `sid`, `after`, now at `sid`."""
     listed = (*before, sid, *after)
@@ -181,7 +182,7 @@ def to_sid(
     return packet / inner
 
 
-def tcp(source: str, destination: str, **fields: int) -> Packet:
+def tcp(source: str, destination: str, **fields: Any) -> Packet:
     """An IPv6 packet with TCP in it."""
     return IPv6(src=source, dst=destination, **fields) / TCP(sport=4001, dport=443) / Raw(b"x" * 40)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from ipaddress import IPv6Network
+from typing import Any
 
 import pytest
 from scapy.layers.inet6 import (
@@ -38,22 +39,17 @@ def came(packet: Packet, source: str, destination: str = "33:33:00:00:00:02") ->
     return bytes(Ether(dst=destination, src=source) / packet)
 
 
-def solicitation(source: str = "fe80::66", **fields: int) -> Packet:
+def solicitation(source: str = "fe80::66", **fields: Any) -> Packet:
     """A Router Solicitation."""
     fields.setdefault("hlim", 255)
     return IPv6(src=source, dst="ff02::2", **fields) / ICMPv6ND_RS()
 
 
-def detection(target: str, **fields: int) -> Packet:
+def detection(target: str, **fields: Any) -> Packet:
     """A Neighbour Solicitation of duplicate address detection."""
     fields.setdefault("hlim", 255)
     group = f"ff02::1:ff{target[-2:]}:1"
     return IPv6(src="::", dst=group, **fields) / ICMPv6ND_NS(tgt=target)
-
-
-def named(number: int) -> str:
-    """A link-layer address of its own for every number."""
-    return f"06:00:00:00:{number >> 8:02x}:{number & 255:02x}"
 
 
 class TestEvents:
@@ -158,8 +154,9 @@ class TestEvents:
         room = router.fastpath.ring.size // 48  # 40 octets and the record's header
         run = router.fastpath.programs["steer"].runner(router.devices["access0"])
         with namespace.inside(router.fastpath.space):
+            frame = came(solicitation(), "06:00:00:00:00:00")
             for number in range(room):
-                run(came(solicitation(), named(number)))
+                run(frame[:10] + number.to_bytes(2, "big") + frame[12:])
         late = came(solicitation(), "02:00:00:00:66:0a")
         to_kernel(router.steer(late), "LOCAL_SCOPE", late)
         told = router.events()

@@ -361,7 +361,9 @@ class TestEntries:
         frame = at_access(IPv6(src=NODE, dst=AWAY, nh=59))
         to_kernel(router.steer(frame), "OVERSIZE", frame)
 
-    @pytest.mark.parametrize("destination", ["ff02::1", "ff0e::1", "fe80::1", "::1", "::"])
+    @pytest.mark.parametrize(
+        "destination", ["ff02::1", "ff0e::1", "fe80::1", "febf::1", "::1", "::"]
+    )
     def test_an_entry_for_a_local_address_is_not_followed(
         self, router: Router, destination: str
     ) -> None:
@@ -370,7 +372,7 @@ class TestEntries:
         frame = at_access(datagram(NODE, destination))
         to_kernel(router.steer(frame), "LOCAL_SCOPE", frame)
 
-    @pytest.mark.parametrize("source", ["ff02::1", "fe80::5", "::1", "::"])
+    @pytest.mark.parametrize("source", ["ff02::1", "fe80::5", "fea0::5", "::1", "::"])
     def test_a_local_source_goes_no_further(self, router: Router, source: str) -> None:
         frame = at_access(datagram(source, AWAY))
         to_kernel(router.steer(frame), "LOCAL_SCOPE", frame)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import (
@@ -76,7 +74,7 @@ def test_the_other_direction_is_another_flow(flows: Router) -> None:
 
 
 @pytest.mark.parametrize("layer", [TCP, UDP, SCTP])
-def test_ports_are_read_of(flows: Router, layer: Callable[..., Packet]) -> None:
+def test_ports_are_read_of(flows: Router, layer: type[Packet]) -> None:
     packet = IPv6(src=NODE, dst=AWAY) / layer(sport=70, dport=80) / Raw(bytes(30))
     flows.tables.flows = {Flow(NODE, AWAY, packet.nh, 70, 80): Steer(ENCAP, 4)}
     flows.fill()
@@ -124,7 +122,8 @@ def test_a_flow_is_found_behind(flows: Router, headers: list[Packet]) -> None:
     "packet",
     [
         chained(*(options() for _ in range(7))),
-        chained(IPv6ExtHdrFragment(id=9, offset=2)),
+        chained(IPv6ExtHdrFragment(id=9, offset=1)),
+        chained(IPv6ExtHdrFragment(id=9, offset=0x1F00)),
         chained(IPv6ExtHdrFragment(id=9, offset=2, m=1)),
         IPv6(src=NODE, dst=AWAY) / options(),
         IPv6(src=NODE, dst=AWAY, nh=17) / Raw(b"\x0f\xa1\x13"),
@@ -132,7 +131,7 @@ def test_a_flow_is_found_behind(flows: Router, headers: list[Packet]) -> None:
         IPv6(src=NODE, dst=AWAY, nh=60) / Raw(b"\x11\xff" + bytes(6)),
         IPv6(src=NODE, dst=AWAY, nh=50) / Raw(b"\x0f\xa1\x13\x8a" + bytes(20)),
     ],
-    ids=["seven", "later", "middle", "no-upper", "cut-ports", "cut-option", "beyond", "esp"],
+    ids=["seven", "next", "last", "middle", "no-upper", "cut-ports", "cut-option", "beyond", "esp"],
 )
 def test_what_has_no_ports_to_read_goes_by_its_prefix(flows: Router, packet: Packet) -> None:
     assert way(flows, packet) == BY_PREFIX

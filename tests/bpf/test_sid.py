@@ -131,7 +131,7 @@ class TestMap:
 
 
 # RFC 6040, figure 4. Inner field by row, outer by column; 0 Not-ECT, 2 ECT(0), 1 ECT(1), 3 CE.
-ECN = {
+ECN: dict[int, dict[int, int | None]] = {
     0: {0: 0, 2: 0, 1: 0, 3: None},
     2: {0: 2, 2: 2, 1: 1, 3: 3},
     1: {0: 1, 2: 1, 1: 1, 3: 3},

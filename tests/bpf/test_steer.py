@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv6Address
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -14,11 +15,12 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
+from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath.layout import outer_header
 from srv6dmm.model.sid import EncapMode
 from tests.bpf import scene
 from tests.bpf.checked import Router, dropped, label_of, redirected, to_kernel
-from tests.bpf.running import DEVICES
+from tests.bpf.running import DEVICES, REDIRECT
 from tests.bpf.scene import (
     AWAY,
     CORRESPONDENT,
@@ -45,9 +47,9 @@ LISTS = [
 ]
 
 
-def use(router: Router, segments: tuple[str, ...], reduced: bool, **changes: int) -> None:
+def use(router: Router, segments: tuple[str, ...], reduced: bool, mtu: int = 1600) -> None:
     """Lead AWAY along other segments."""
-    path = replace(router.tables.paths[1], header=template(segments, reduced), **changes)
+    path = replace(router.tables.paths[1], header=template(segments, reduced), mtu=mtu)
     router.tables.paths[1] = path
     router.fill()
 
@@ -97,7 +99,7 @@ def test_the_inner_hop_limit_is_one_less_and_the_outer_fresh(
     router: Router, hop_limit: int
 ) -> None:
     six = Ether(router.steer(at_access(datagram(NODE, AWAY, hlim=hop_limit))).frame)
-    assert (six[IPv6].hlim, six.getlayer(IPv6, 2).hlim) == (64, hop_limit - 1)
+    assert (six[IPv6].hlim, six[IPv6].payload[IPv6].hlim) == (64, hop_limit - 1)
     four = Ether(router.steer(at_access(datagram4(IP_NODE, IP_AWAY, ttl=hop_limit))).frame)
     assert (four[IPv6].hlim, four[IP].ttl) == (64, hop_limit - 1)
     assert four[IP].chksum == IP(bytes(datagram4(IP_NODE, IP_AWAY, ttl=hop_limit - 1))).chksum
@@ -133,7 +135,7 @@ class TestFlowLabel:
         assert outcome.reasons == ("STEERED",)
         return label_of(outcome.frame)
 
-    def udp(self, port: int, size: int = 10, **fields: int) -> Packet:
+    def udp(self, port: int, size: int = 10, **fields: Any) -> Packet:
         packet = IPv6(src=NODE, dst=AWAY, **fields)
         return packet / UDP(sport=port, dport=9) / Raw(bytes(size))
 
@@ -150,6 +152,17 @@ class TestFlowLabel:
         seen = [self.label(router, self.udp(port)) for port in range(500)]
         assert 0 not in seen
         assert len(set(seen)) > 495
+
+    def test_it_is_not_0_where_the_hash_is(self, router: Router) -> None:
+        """Of these flows 0xcc5bb is one whose 20 bits of hash are all 0."""
+        run = router.fastpath.programs["steer"].runner(router.devices["access0"])
+        frame = bytearray(at_access(datagram(NODE, AWAY)))
+        with namespace.inside(router.fastpath.space):
+            for label in range(0xCC000, 0xCD000):
+                frame[14:18] = (6 << 28 | label).to_bytes(4, "big")
+                verdict, left = run(bytes(frame))
+                assert verdict == REDIRECT
+                assert label_of(bytes(left)) != 0, hex(label)
 
     def test_the_senders_own_label_stands_for_the_ports(self, router: Router) -> None:
         assert len({self.label(router, self.udp(port, fl=5)) for port in range(20)}) == 1
