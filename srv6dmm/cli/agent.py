@@ -159,15 +159,18 @@ def _resync(
 
 
 def _flush(netns: Netns = None, json: Json = False) -> None:
-    """Take everything of ours out of the kernel: routes, SIDs, neighbours, addresses.
+    """Take everything of ours out of the kernel: filters, routes, SIDs, neighbours, addresses.
 
     Stop the agent first: a running one puts it back.
     """
+    from srv6dmm.agent.fastpath import retire
     from srv6dmm.cli.output import console, fail, print_json
     from srv6dmm.dataplane.linux import LinuxKernel
     from srv6dmm.model.errors import Srv6dmmError
 
     try:
+        retire(netns)
+        retire(netns)
         kernel = LinuxKernel(netns)
         try:
             found = list(kernel.read().values())

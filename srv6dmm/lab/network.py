@@ -8,6 +8,7 @@ from pathlib import Path
 
 from srv6dmm.core.topology import fixed_hosts, parse_topology
 from srv6dmm.dataplane import namespace, wiring
+from srv6dmm.dataplane.fastpath import pins
 from srv6dmm.dataplane.wiring import Cable, CableEnd
 from srv6dmm.lab import processes
 from srv6dmm.lab.names import (
@@ -224,6 +225,7 @@ def take_down(
     for made in sorted(mine):
         if namespace.exists(made):
             report(f"namespace {made}")
+            pins.remove(made)
             namespace.remove(made)
     directory.remove()
 
