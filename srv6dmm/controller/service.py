@@ -132,8 +132,13 @@ class Controller:
         """
         task = asyncio.ensure_future(self._submit(event))
         self._submits.add(task)
-        task.add_done_callback(self._submits.discard)
+        task.add_done_callback(self._submitted)
         return await asyncio.shield(task)
+
+    def _submitted(self, task: asyncio.Task[Submitted]) -> None:
+        self._submits.discard(task)
+        if not task.cancelled():
+            task.exception()  # a refusal that nobody waits for any more is no error
 
     async def _submit(self, event: Event) -> Submitted:
         clock = self._clock
