@@ -28,6 +28,7 @@ def open_fast_path(mode: Mode, network_namespace: str | None) -> FastPath | None
         place = pins.directory(network_namespace)
         loader.load(place)
         fast = FastPath(network_namespace, place)
+        fast.tidy()
     except (Srv6dmmError, OSError) as error:
         if mode == "ebpf":
             raise
@@ -40,18 +41,24 @@ def open_fast_path(mode: Mode, network_namespace: str | None) -> FastPath | None
 
 def retire(network_namespace: str | None) -> None:
     """Detach what an earlier run attached and unpin it; the kernel's routes are complete."""
-    home = pins.home(network_namespace)
-    if not home.is_dir():
-        return
-    for place in home.iterdir():
-        try:
-            fast = FastPath(network_namespace, place)
-        except OSError as error:
-            log.warning("fastpath.unreadable", pins=str(place), error=str(error))
-            continue
+    found = present(network_namespace)
+    for fast in found:
         try:
             fast.retire()
         finally:
             fast.close()
     pins.remove(network_namespace)
-    log.info("fastpath.retired", pins=str(home))
+    if found:
+        log.info("fastpath.retired", pins=str(pins.home(network_namespace)))
+
+
+def present(network_namespace: str | None) -> list[FastPath]:
+    """Return what is pinned of a namespace, to look at: mostly one, or none."""
+    home = pins.home(network_namespace)
+    found: list[FastPath] = []
+    for place in sorted(home.iterdir()) if home.is_dir() else ():
+        try:
+            found.append(FastPath(network_namespace, place))
+        except OSError as error:
+            log.warning("fastpath.unreadable", pins=str(place), error=str(error))
+    return found

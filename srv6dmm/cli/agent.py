@@ -82,7 +82,17 @@ def _agent(
 
 def _status(netns: Netns = None, json: Json = False) -> None:
     """Show what of ours is in the kernel, with or without an agent running."""
+    from srv6dmm.agent.fastpath import present
     from srv6dmm.cli.output import console, fail, print_json
+    from srv6dmm.dataplane.combined import CombinedKernel
+    from srv6dmm.dataplane.fastpath.objects import (
+        FastBinding,
+        FastDelivery,
+        FastDrop,
+        FastPort,
+        FastSid,
+        FastSteering,
+    )
     from srv6dmm.dataplane.linux import LinuxKernel
     from srv6dmm.dataplane.objects import (
         InterfaceAddress,
@@ -94,18 +104,25 @@ def _status(netns: Netns = None, json: Json = False) -> None:
     )
     from srv6dmm.model.errors import Srv6dmmError
 
+    reasons: dict[str, int] = {}
     try:
-        kernel = LinuxKernel(netns)
+        kernel = CombinedKernel(LinuxKernel(netns), next(iter(present(netns)), None))
         try:
             found = kernel.read()
             found |= kernel.read([("tunsrc",)])
             counters = kernel.sid_counters()
+            if kernel.fast is not None:
+                reasons = {reason.label: n for reason, n in kernel.fast.reasons().items() if n}
         finally:
             kernel.close()
     except (Srv6dmmError, OSError) as error:
         fail(str(error))
     counts = dict.fromkeys(
-        ("routes", "steering", "sids", "neighbours", "addresses", "tunnel source"), 0
+        (
+            *("routes", "steering", "sids", "neighbours", "addresses", "tunnel source"),
+            *("fast ports", "fast entries"),
+        ),
+        0,
     )
     for item in found.values():
         match item:
@@ -121,6 +138,10 @@ def _status(netns: Netns = None, json: Json = False) -> None:
                 counts["addresses"] += 1
             case TunnelSource():
                 counts["tunnel source"] += 1
+            case FastPort():
+                counts["fast ports"] += 1
+            case FastSteering() | FastDelivery() | FastDrop() | FastSid() | FastBinding():
+                counts["fast entries"] += 1
     if json:
         print_json(
             {
@@ -130,6 +151,7 @@ def _status(netns: Netns = None, json: Json = False) -> None:
                     sid: {"packets": p, "bytes": b, "errors": e}
                     for sid, (p, b, e) in counters.items()
                 },
+                "reasons": reasons,
             }
         )
         return
@@ -137,6 +159,8 @@ def _status(netns: Netns = None, json: Json = False) -> None:
         console.print(f"{kind:20} {count:>8}")
     for sid, (packets, octets, wrong) in sorted(counters.items()):
         console.print(f"{sid:24} {packets:>10} packets {octets:>12} bytes {wrong:>6} errors")
+    for reason, packets in sorted(reasons.items(), key=lambda item: -item[1]):
+        console.print(f"{reason:24} {packets:>10} packets")
 
 
 def _resync(

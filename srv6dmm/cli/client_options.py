@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,3 +14,10 @@ Controller = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
+
+
+class RouterMode(StrEnum):
+    """Ways in which the routers of a lab can forward."""
+
+    EBPF = "ebpf"
+    NETLINK = "netlink"

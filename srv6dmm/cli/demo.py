@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from srv6dmm.cli.client_options import RouterMode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,13 +15,6 @@ if TYPE_CHECKING:
     from srv6dmm.lab.demo import Demo, Progress
 
 LAB = "demo"
-
-
-class RouterMode(StrEnum):
-    """Ways in which the routers of a lab can forward."""
-
-    EBPF = "ebpf"
-    NETLINK = "netlink"
 
 
 def register(app: typer.Typer) -> None:

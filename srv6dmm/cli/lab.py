@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from srv6dmm.cli.client_options import Json, RouterMode
+
 if TYPE_CHECKING:
     from srv6dmm.lab.network import Lab
     from srv6dmm.lab.scenario import Scenario
 
 Name = Annotated[str | None, typer.Option("--name", "-n", help="The lab; default: the only one.")]
-Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +44,7 @@ def _up(
         bool, typer.Option("--bare", help="Network only: no controller, no agents.")
     ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds until everything is ready.")] = 40.0,
+    mode: Annotated[RouterMode, typer.Option(help="How the routers forward.")] = RouterMode.NETLINK,
     json: Json = False,
 ) -> None:
     """Make namespaces, links and radio; start the controller and one agent per router."""
@@ -57,7 +59,7 @@ def _up(
     lab.up()
     wired = time.monotonic() - begin
     if not bare:
-        domain = LabDomain(lab)
+        domain = LabDomain(lab, mode=mode.value)
         try:
             domain.start(timeout)
         except BaseException:

@@ -166,7 +166,7 @@ class Entries:
     # --- reading back ------------------------------------------------------------------------
 
     def read_all(self) -> list[PrefixObject]:
-        """Return every entry, as adopted; deliveries that none names are deleted."""
+        """Return every entry, as adopted."""
         deliveries = self._maps.read_all("deliveries")
         ways = {
             number: values.way_of(path, self._interfaces)
@@ -177,13 +177,23 @@ class Entries:
             for key, value in known.items():
                 entry = Steer.unpack(value)
                 named = entry.action == SteerAction.DELIVER and table == "prefixes"
-                delivery = deliveries.pop(key, None) if named else None
+                delivery = deliveries.get(key) if named else None
                 way = ways.get(entry.path)
                 item = self._object(values.prefix_of(table, key), entry, delivery, way)
                 if item is not None:
                     found.append(item)
-        self._maps.delete("deliveries", list(deliveries))  # of a write that was cut short
         return found
+
+    def tidy(self) -> None:
+        """Delete what no entry names: a write was cut short. For the one that writes only."""
+        delivered = {
+            key
+            for key, value in self._known["prefixes"].items()
+            if _STEER.unpack(value)[0] == _DELIVER
+        }
+        orphans = self._maps.read_all("deliveries").keys() - delivered
+        self._maps.delete("deliveries", list(orphans))
+        self.sweep()
 
     def read(self, prefix: IPv6Network) -> PrefixObject | None:
         """Return what the maps say of a prefix now."""

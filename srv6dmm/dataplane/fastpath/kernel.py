@@ -32,6 +32,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastSteering,
 )
 from srv6dmm.dataplane.fastpath.paths import Numbers
+from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
 from srv6dmm.dataplane.objects import Identity, KernelFailure
 
@@ -76,6 +77,14 @@ class FastPath:
         known = self._maps.get("config", _CONFIG_KEY)
         if known is not None:
             self._settings = values.settings_of(Config.unpack(known))
+
+    def tidy(self) -> None:
+        """Delete what a predecessor that was killed wrote in vain. For the agent only."""
+        self._entries.tidy()
+
+    def reasons(self) -> dict[Reason, int]:
+        """Return how many packets were counted under each reason, since the maps were made."""
+        return self._maps.reasons()
 
     # --- writing -----------------------------------------------------------------------------
 

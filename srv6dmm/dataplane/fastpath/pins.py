@@ -79,7 +79,8 @@ def sweep(root: Path = ROOT) -> list[str]:
     if not root.is_dir():
         return []
     living = {str(path.stat().st_ino) for path in _namespaces()}
-    gone = [place for place in root.iterdir() if place.name not in living]
+    places = [place for place in root.iterdir() if place.name.isdigit()]
+    gone = [place for place in places if place.name not in living]
     for place in gone:
         shutil.rmtree(place, ignore_errors=True)
     return sorted(place.name for place in gone)
