@@ -37,6 +37,8 @@ static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
 
         if (!to)
             return TO_KERNEL(REASON_NOT_HERE);
+        if (to->mtu && greatest(skb, packet, header) > to->mtu)
+            return TO_KERNEL(REASON_OVERSIZE);
         if (packet->tagged && bpf_skb_vlan_pop(skb))
             return TO_KERNEL(REASON_ADJUST_FAILED);
         if (decrement(skb, packet, ETHERNET))

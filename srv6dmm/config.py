@@ -14,7 +14,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from srv6dmm.model.parameters import MobilityParameters
 
-
 Mode = Literal["auto", "ebpf", "netlink"]
 
 

@@ -52,7 +52,7 @@ SETTINGS = RouterSettings(
 
 def delivery(prefix: IPv6Network = HOME, mac: str = NODE_MAC, epoch: int = 1) -> Delivery:
     """Return the delivery of a prefix to a node."""
-    return Delivery(prefix, "access", mac, link_local_from_mac(mac), "mn1", epoch)
+    return Delivery(prefix, "access", mac, link_local_from_mac(mac), 1500, "mn1", epoch)
 
 
 def steering(

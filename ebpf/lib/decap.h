@@ -69,6 +69,9 @@ static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
         return TO_KERNEL(REASON_NOT_HERE);
     if (inner.hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
+    inner.offset = outer->offset + length;
+    if (to->mtu && greatest(skb, &inner, sizeof(struct ipv6hdr)) > to->mtu)
+        return TO_KERNEL(REASON_OVERSIZE);
     ecn = ecn_after(outer->traffic_class & 3, inner.traffic_class & 3);
     if (ecn < 0)
         return DROP(REASON_ECN);

@@ -51,7 +51,7 @@ static __always_inline u32 greatest(struct __sk_buff *skb, const struct packet *
     if (packet->next_header == IPPROTO_UDP) {
         upper = 8;
     } else if (packet->next_header == IPPROTO_TCP) {
-        u8 *at = (void *)(long)skb->data + packet->offset + header;
+        u8 *at = at_offset(skb, packet->offset + header);
 
         if ((void *)at + 13 <= (void *)(long)skb->data_end)
             upper = (at[12] >> 4) * 4;

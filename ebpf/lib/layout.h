@@ -97,7 +97,8 @@ struct delivery {
     __u32 counter;
     __u8 mac[6];        // the mobile node's
     __u8 source_mac[6]; // the port's
-    __u32 flags;        // DELIVER_PEER
+    __u16 flags;        // DELIVER_PEER
+    __u16 mtu;          // octets of the greatest packet; 0: not looked at
     struct in6 next_hop;
 };
 

@@ -96,7 +96,11 @@ def _fast(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
         case Delivery():
             return (
                 FastDelivery(
-                    entry.prefix, entry.interface, entry.link_layer_address, entry.link_local
+                    entry.prefix,
+                    entry.interface,
+                    entry.link_layer_address,
+                    entry.link_local,
+                    entry.mtu,
                 ),
                 FastBinding(entry.prefix, entry.interface, entry.link_layer_address),
             )

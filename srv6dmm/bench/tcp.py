@@ -196,7 +196,7 @@ class Domain:
             "ra",
             settings,
             FastSid(_DELIVER, Behavior.END_DT6),
-            FastDelivery(_MOBILE, "mn0", node.far_mac, node.far),
+            FastDelivery(_MOBILE, "mn0", node.far_mac, node.far, 9000),
             FastBinding(_MOBILE, "mn0", node.far_mac),
             FastPort("mn0", Facing.ACCESS),
             FastPort("co0", Facing.CORE),

@@ -45,7 +45,7 @@ from srv6dmm.model.topology import Node, RouterSids, Topology
 MAIN_TABLE = 254
 """End.DT6 looks inner destinations up here: deliveries, steering and the outside."""
 
-MAXIMUM_MTU = 65_535
+DEFAULT_MTU, MAXIMUM_MTU = 1500, 65_535
 
 _REMEMBERED = 1024
 """Sessions whose entries are kept at hand: those in the middle of a roll-out, mostly."""
@@ -79,7 +79,7 @@ class Planner:
         self._core_interfaces = core_interfaces_by_router(topology)
         self._core_links = topology.core_links()
         self._link_mtu = {
-            (end.node, end.interface): link.mtu for link in self._core_links for end in link.ends()
+            (end.node, end.interface): link.mtu for link in topology.links for end in link.ends()
         }
         self._static = {
             node.name: {entry.key: entry for entry in self._static_entries(node)}
@@ -251,6 +251,7 @@ class Planner:
             interface=node.access_interface,
             link_layer_address=session.link_layer_address,
             link_local=link_local_from_mac(session.link_layer_address),
+            mtu=self._link_mtu.get((node.name, node.access_interface), DEFAULT_MTU),
             mobile_node=session.mobile_node,
             epoch=session.epoch,
         )

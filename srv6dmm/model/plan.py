@@ -98,6 +98,8 @@ class Delivery:
     interface: str
     link_layer_address: str
     link_local: IPv6Address
+    mtu: int
+    """Octets of the greatest packet the interface takes."""
     mobile_node: str
     epoch: int = field(compare=False)
     """For people only: an entry that differs in nothing else is the same entry."""

@@ -178,6 +178,8 @@ class Model:
         delivery = self.deliveries.get(destination[:8])
         if delivery is None:
             return to_kernel("NOT_HERE")
+        if delivery.mtu and length > delivery.mtu:
+            return to_kernel("OVERSIZE")
         return deliver(
             frame[:12],
             frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :],
@@ -333,6 +335,8 @@ class Model:
             return to_kernel("NOT_HERE")
         if frame[inner + 7] <= 1:
             return to_kernel("HOP_LIMIT")
+        if delivery.mtu and 40 + (frame[inner + 4] << 8 | frame[inner + 5]) > delivery.mtu:
+            return to_kernel("OVERSIZE")
         mark = after_tunnel(frame[at + 1] >> 4 & 3, frame[inner + 1] >> 4 & 3)
         if mark is None:
             return drop("ECN")

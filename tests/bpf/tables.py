@@ -83,13 +83,14 @@ class Delivery:
     next_hop: str
     counter: int = 0
     flags: int = 0
+    mtu: int = 0
 
     def pack(self) -> bytes:
         return (
             struct.pack("=II", self.ifindex, self.counter)
             + mac(self.mac)
             + mac(self.source_mac)
-            + struct.pack("=I", self.flags)
+            + struct.pack("=HH", self.flags, self.mtu)
             + octets(self.next_hop)
         )
 

@@ -143,6 +143,17 @@ CASES = [(inner, outside, left) for inner, row in ECN.items() for outside, left 
 class TestDecapsulation:
     """End.DT6 towards a node at one of our ports."""
 
+    def test_the_greatest_that_the_port_takes_goes(self, router: Router) -> None:
+        """What is larger stays as it came: the kernel takes it out and sends Packet Too Big."""
+        router.tables.deliveries[NODE] = replace(router.tables.deliveries[NODE], mtu=300)
+        router.fill()
+        for size, reason in ((260, "DELIVERED"), (261, "OVERSIZE")):
+            inner = IPv6(src=CORRESPONDENT, dst=NODE) / Raw(bytes(size))
+            frame = at_core(to_sid(SID_DT6, inner, before=SEGMENTS[:1]))
+            outcome = router.sid(frame)
+            assert outcome.reasons == (reason,)
+            assert (outcome.frame == frame) == (reason == "OVERSIZE")
+
     @pytest.mark.parametrize("count", range(6))
     def test_the_outer_headers_go(self, router: Router, count: int) -> None:
         packet = to_sid(SID_DT6, INNER, before=SEGMENTS[:count], hlim=1, tc=0x48, fl=5)

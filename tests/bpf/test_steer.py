@@ -274,6 +274,15 @@ class TestDelivery:
             outcome = router.steer(at_outside(datagram(CORRESPONDENT, host)), "outside0")
             assert outcome.reasons == ("DELIVERED",)
 
+    def test_the_greatest_that_the_port_takes_goes(self, router: Router) -> None:
+        """Packet Too Big is the kernel's to send, here too."""
+        router.tables.deliveries[NODE] = replace(router.tables.deliveries[NODE], mtu=300)
+        router.fill()
+        fits = at_outside(IPv6(src=CORRESPONDENT, dst=NODE) / UDP() / Raw(bytes(252)))
+        assert router.steer(fits, "outside0").reasons == ("DELIVERED",)
+        frame = at_outside(IPv6(src=CORRESPONDENT, dst=NODE) / UDP() / Raw(bytes(253)))
+        to_kernel(router.steer(frame, "outside0"), "OVERSIZE", frame)
+
     def test_without_a_neighbour_to_deliver_to(self, router: Router) -> None:
         frame = at_outside(datagram(CORRESPONDENT, scene.GHOST))
         to_kernel(router.steer(frame, "outside0"), "NOT_HERE", frame)

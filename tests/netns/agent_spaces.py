@@ -67,7 +67,7 @@ async def process(space: Space, socket: Path, log: Path) -> AsyncIterator[Proces
     with log.open("ab") as output:
         made = await create_subprocess_exec(
             *(*MAIN, "agent", "--router", ROUTER, "--netns", space.name),
-            *("--controller", f"ws+unix://{socket}", "--resync", "600"),
+            *("--controller", f"ws+unix://{socket}", "--resync", "600", "--mode", "netlink"),
             stdin=DEVNULL,
             stdout=output,
             stderr=output,

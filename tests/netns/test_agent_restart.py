@@ -257,6 +257,8 @@ async def test_status_and_flush_need_no_agent(around: Spaces, tmp_path: Path) ->
         "neighbours": 1,
         "addresses": 5,
         "tunnel source": 1,
+        "fast ports": 0,
+        "fast entries": 0,
     }
     assert status["sids"]["fc00:0:1::e00"] == {"packets": 0, "bytes": 0, "errors": 0}
     removed = json.loads(_command("flush", "--netns", router.name, "--json"))["removed"]

@@ -41,7 +41,7 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         254,
         tuple(Flavor),
     ),
-    plan.Delivery(NETWORK, "acc0", "02:00:00:00:00:01", ADDRESS, "mn1", 4),
+    plan.Delivery(NETWORK, "acc0", "02:00:00:00:00:01", ADDRESS, 1500, "mn1", 4),
     plan.SteeringEntry(
         NETWORK, SegmentList((ADDRESS,)), EncapMode.ENCAP, "core0", ADDRESS, 1600, "mn1", 4
     ),

@@ -90,7 +90,7 @@ _PATH, _PATH_LAYOUT = _layout(
     "I H H I I 16s 16s 144s", "ifindex header_length mtu counter flags next_hop last header"
 )
 _DELIVERY, _DELIVERY_LAYOUT = _layout(
-    "I I 6s 6s I 16s", "ifindex counter mac source_mac flags next_hop"
+    "I I 6s 6s H H 16s", "ifindex counter mac source_mac flags mtu next_hop"
 )
 _BINDING_KEY, _BINDING_KEY_LAYOUT = _layout("8s I I 6s 2s", "prefix ifindex vlan mac pad")
 _SID, _SID_LAYOUT = _layout("I I I I 16s 16s", "behavior flags ifindex counter next_hop mapped")
@@ -296,16 +296,23 @@ class Delivery:
     source_mac: bytes
     flags: int
     next_hop: IPv6Address
+    mtu: int = 0
 
     def pack(self) -> bytes:
         return _DELIVERY.pack(
-            self.ifindex, self.counter, self.mac, self.source_mac, self.flags, self.next_hop.packed
+            self.ifindex,
+            self.counter,
+            self.mac,
+            self.source_mac,
+            self.flags,
+            self.mtu,
+            self.next_hop.packed,
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Delivery:
-        ifindex, counter, mac, source_mac, flags, next_hop = _DELIVERY.unpack(data)
-        return cls(ifindex, counter, mac, source_mac, flags, IPv6Address(next_hop))
+        ifindex, counter, mac, source_mac, flags, mtu, next_hop = _DELIVERY.unpack(data)
+        return cls(ifindex, counter, mac, source_mac, flags, IPv6Address(next_hop), mtu)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class FastDelivery:
     interface: str
     link_layer_address: str
     next_hop: IPv6Address
+    mtu: int
+    """Octets of the greatest packet the interface takes."""
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -147,12 +147,15 @@ def delivery(item: FastDelivery, interfaces: InterfaceTable) -> Delivery:
         source_mac=bytes(6),
         flags=0,
         next_hop=item.next_hop,
+        mtu=item.mtu,
     )
 
 
 def delivery_of(prefix: IPv6Network, found: Delivery, interfaces: InterfaceTable) -> FastDelivery:
     """Return the entry that an element of `deliveries` is."""
-    return FastDelivery(prefix, interfaces.name(found.ifindex), _text(found.mac), found.next_hop)
+    return FastDelivery(
+        prefix, interfaces.name(found.ifindex), _text(found.mac), found.next_hop, found.mtu
+    )
 
 
 def binding(item: FastBinding, interfaces: InterfaceTable) -> BindingKey:
