@@ -42,6 +42,14 @@ _ORDER = ("paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
 """Of writing: what is named before what names it."""
 
 
+class _Interfaces(InterfaceTable):
+    """Names of interfaces that are gone lead back to their index: their elements must go too."""
+
+    def index(self, name: str) -> int:
+        number = name.removeprefix("#")
+        return int(number) if number != name and number.isdigit() else super().index(name)
+
+
 class FastPath:
     """Entries on the pins of one network namespace. Not thread-safe.
 
@@ -53,7 +61,7 @@ class FastPath:
         self._namespace = network_namespace
         self._maps = Maps(pins)
         self._filters = Filters(network_namespace, pins)
-        self._interfaces = InterfaceTable(self._load_links)
+        self._interfaces = _Interfaces(self._load_links)
         self._counters = Numbers(self._maps.size("counters"))
         self._entries = Entries(self._maps, self._interfaces, self._counters)
         self._sids: dict[bytes, int] = {}
@@ -213,7 +221,8 @@ class FastPath:
 
     def _close_port(self, port: FastPort) -> None:
         index = self._interfaces.index(port.interface)
-        self._filters.detach(port.interface, index)
+        if self._interfaces.state_of(index) is not None:  # its filters went with it else
+            self._filters.detach(port.interface, index)
         self._maps.delete("ports", [PortKey(index, 0).pack()])
 
     def retire(self) -> None:
