@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 def _doctor(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    bcc: Annotated[bool, typer.Option(help="Also compile a program with BCC.")] = True,
+    bcc: Annotated[bool, typer.Option(help="Also compile and load the fast path.")] = True,
 ) -> None:
     """Try everything srv6dmm needs of this host and read it back.
 

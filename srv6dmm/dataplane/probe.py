@@ -21,7 +21,7 @@ from srv6dmm.dataplane.objects import (
     Sysctl,
     TunnelSource,
 )
-from srv6dmm.dataplane.probe_bpf import bcc_compiles, bpffs_mounts, clsact_bpf, ring_buffer
+from srv6dmm.dataplane.probe_bpf import bpffs_mounts, clsact_bpf, fast_path, ring_buffer
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor
 
 _DEVICE = "probe0"
@@ -185,8 +185,8 @@ def probe(compile_bpf: bool = True) -> list[Finding]:
     if compile_bpf:
         findings.append(
             _judge(
-                "BCC compiles",
-                bcc_compiles(),
+                "fast path compiles and loads",
+                fast_path(),
                 "apt-get install python3-bpfcc and kernel headers, or run deploy/setup.sh; "
                 "mode netlink needs neither",
                 "limited",
