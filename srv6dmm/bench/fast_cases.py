@@ -17,8 +17,9 @@ from srv6dmm.model.sid import EncapMode
 
 SIZES = {"1k": 1_000, "100k": 100_000, "1m": 1_000_000}
 """Entries in `prefixes`."""
-_DRAWS = 1 << 20
-_FIRST_PREFIX = 0x20010DB8 << 32
+DRAWS = 1 << 20
+"""Destinations that are drawn, then used over and over."""
+_FIRST_PREFIX = 0x20010DB8_10000000
 _SPREAD = 7_368_787
 """A prime: entries that are drawn often do not lie side by side."""
 _END_X = IPv6Address("fc00:0:1::f")
@@ -126,9 +127,9 @@ def large_cases(router: FastRouter, name: str, entries: int) -> list[Case]:
     frame = towards(rig, ACCESS, IPv6Address(_FIRST_PREFIX << 64 | 2))
     two = EncapMode.ENCAP.overhead(2)
     chance = random.Random(1)
-    uniform = chance.choices(range(entries), k=_DRAWS)
+    uniform = chance.choices(range(entries), k=DRAWS)
     weights = list(accumulate(1 / rank for rank in range(1, entries + 1)))
-    ranks = chance.choices(range(entries), cum_weights=weights, k=_DRAWS)
+    ranks = chance.choices(range(entries), cum_weights=weights, k=DRAWS)
     zipf = [rank * _SPREAD % entries for rank in ranks]
     return [
         Case(

@@ -69,6 +69,8 @@ def run(
         rig = stack.enter_context(Rig(f"{name}k"))
         progress("kernel cases")
         cases = kernel_cases.cases(rig)
+        if not only or "kernel_encap_2_many" in only:
+            cases.append(kernel_cases.many(rig, fast_cases.DRAWS))
         try:
             cases += _fast(stack, name, effort, progress, only)
         except LoadError as error:

@@ -115,9 +115,7 @@ class Meter:
         bases: dict[int, Measured] = {}
         measured: list[tuple[Measured, Measured]] = []
         try:
-            base_case = plain(None)
-            bases[0] = Measured(base_case, size, self.generator(base_case, size))
-            for case in cases:
+            for case in cases or [plain(None)]:
                 key = 0 if case.draws is None else case.draws.count
                 if key not in bases:
                     base_case = plain(case.draws)
@@ -131,7 +129,8 @@ class Meter:
         finally:
             for every in [*bases.values(), *(mine for _, mine in measured)]:
                 every.generator.close()
-        return [bases[0].row(), *(mine.row() for _, mine in measured)]
+        rows = [base.row() for base in bases.values()]
+        return rows + [mine.row() for _, mine in measured if cases]
 
     def _beside(self, base: Measured, mine: Measured) -> None:
         """Measure one round of a case."""
