@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from srv6dmm.bench.fast_router import FastRouter
 from srv6dmm.bench.inject import Draws
-from srv6dmm.bench.kernel_cases import DELIVER, END, SIDS, Case, towards, tunnelled
+from srv6dmm.bench.kernel_cases import DELIVER, DRAWS, END, SIDS, Case, towards, tunnelled
 from srv6dmm.bench.rig import ACCESS, CORE, OUT
 from srv6dmm.dataplane.fastpath import layout
 from srv6dmm.dataplane.fastpath.layout import Limits, SidCode, SteerAction
@@ -17,8 +17,6 @@ from srv6dmm.model.sid import EncapMode
 
 SIZES = {"1k": 1_000, "100k": 100_000, "1m": 1_000_000}
 """Entries in `prefixes`."""
-DRAWS = 1 << 20
-"""Destinations that are drawn, then used over and over."""
 _FIRST_PREFIX = 0x20010DB8_10000000
 _SPREAD = 7_368_787
 """A prime: entries that are drawn often do not lie side by side."""

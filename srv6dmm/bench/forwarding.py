@@ -11,7 +11,6 @@ from typing import Any
 
 from srv6dmm.bench import fast_cases, inject, kernel_cases, switching, sync, tcp
 from srv6dmm.bench.fast_router import FastRouter
-from srv6dmm.bench.inject import Draws
 from srv6dmm.bench.kernel_cases import Case
 from srv6dmm.bench.report import Case as Row
 from srv6dmm.bench.report import environment
@@ -70,7 +69,7 @@ def run(
         progress("kernel cases")
         cases = kernel_cases.cases(rig)
         if not only or "kernel_encap_2_many" in only:
-            cases.append(kernel_cases.many(rig, fast_cases.DRAWS))
+            cases.append(kernel_cases.encap_many(rig))
         try:
             cases += _fast(stack, name, effort, progress, only)
         except LoadError as error:
@@ -80,7 +79,7 @@ def run(
         rows: list[Row] = []
         for size in effort.sizes:
             rows += meter.rounds(
-                lambda draws: _plain(rig, draws), cases, size, effort.rounds, progress
+                lambda many: kernel_cases.plain(rig, many), cases, size, effort.rounds, progress
             )
         for case in cases:
             if case.draws is not None:
@@ -119,10 +118,6 @@ def run(
 
 def _wanted(name: str, only: Sequence[str]) -> bool:
     return not only or name in only
-
-
-def _plain(rig: Rig, draws: Draws | None) -> Case:
-    return kernel_cases.plain(rig, draws)
 
 
 def _fast(

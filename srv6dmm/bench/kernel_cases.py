@@ -26,6 +26,9 @@ SIDS: SegmentList = tuple(IPv6Address(f"fc00:0:{number}::e") for number in range
 END, DELIVER = IPv6Address("fc00:0:1::e"), IPv6Address("fc00:0:1::d")
 """The router's own."""
 PLAIN = IPv6Address("2001:db8::2")
+DRAWS = 1 << 20
+"""Destinations that are drawn, then used over and over."""
+_PLAIN_MANY = 0x20010DB8_30000000
 _VXLAN_HOP = IPv6Address("fe80::9")
 _VXLAN_OVERHEAD = frames.IPV6 + frames.UDP + 8 + frames.ETHERNET
 
@@ -36,7 +39,7 @@ class Case:
 
     `frame` makes the frame that comes in, `grows` is by how many octets the one that leaves is
     longer than `bytes`; `prepare` is called before every run. `draws`: destinations that vary; the
-    plain forwarding it is compared with then has the same ones.
+    plain forwarding it is compared with then is `plain_many`.
     """
 
     name: str
@@ -62,24 +65,30 @@ def tunnelled(
     )
 
 
-def plain(rig: Rig, draws: Draws | None = None) -> Case:
-    """Return plain IPv6 forwarding, of one flow or (`plain_many`) to destinations as drawn.
+def plain(rig: Rig, many: bool = False) -> Case:
+    """Return plain IPv6 forwarding, of one flow or (`plain_many`) to a thousand destinations.
 
     Of a batch of packets to one destination the kernel looks up the route of the first only; the
     plain forwarding of mixed traffic costs a quarter more.
     """
-    name = "plain" if draws is None else "plain_many"
-    return Case(name, rig, ACCESS, towards(rig, ACCESS, PLAIN), draws=draws)
+    frame = towards(rig, ACCESS, PLAIN)
+    if not many:
+        return Case("plain", rig, ACCESS, frame)
+    return Case("plain_many", rig, ACCESS, frame, draws=_thousand(_PLAIN_MANY))
 
 
-def many(rig: Rig, draws: int) -> Case:
+def _thousand(first: int) -> Draws:
+    """Return draws out of the thousand /64s from one on."""
+    chance = random.Random(1)
+    return Draws([first + number for number in chance.choices(range(1_000), k=DRAWS)])
+
+
+def encap_many(rig: Rig) -> Case:
     """Return seg6 encapsulation (two segments) of traffic to a thousand destinations."""
     prefix = IPv6Network("2001:db8:2000::/36")
     encap = Seg6Encap(EncapMode.ENCAP, SIDS[:2])
     rig.put(Route(prefix, next_hops=(NextHop(OUT),), encap=encap))
-    first = int(prefix.network_address) >> 64
-    chance = random.Random(1)
-    drawn = Draws([first + number for number in chance.choices(range(1_000), k=draws)])
+    drawn = _thousand(int(prefix.network_address) >> 64)
     frame = towards(rig, ACCESS, prefix.network_address + 2)
     return Case("kernel_encap_2_many", rig, ACCESS, frame, EncapMode.ENCAP.overhead(2), drawn)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from srv6dmm.bench import inject
-from srv6dmm.bench.inject import Draws, Generator, LiveGenerator, PacketGenerator
+from srv6dmm.bench.inject import Generator, LiveGenerator, PacketGenerator
 from srv6dmm.bench.kernel_cases import Case
 from srv6dmm.bench.report import Case as Row
 from srv6dmm.model.errors import Srv6dmmError
@@ -105,23 +105,23 @@ class Meter:
 
     def rounds(
         self,
-        plain: Callable[[Draws | None], Case],
+        plain: Callable[[bool], Case],
         cases: Sequence[Case],
         size: int,
         rounds: int,
         progress: Callable[[str], None],
     ) -> list[Row]:
         """Return the rows of plain forwarding and of all cases at one size."""
-        bases: dict[int, Measured] = {}
+        bases: dict[bool, Measured] = {}
         measured: list[tuple[Measured, Measured]] = []
         try:
-            for case in cases or [plain(None)]:
-                key = 0 if case.draws is None else case.draws.count
-                if key not in bases:
-                    base_case = plain(case.draws)
-                    bases[key] = Measured(base_case, size, self.generator(base_case, size))
+            for case in cases or [plain(False)]:
+                many = case.draws is not None
+                if many not in bases:
+                    base_case = plain(many)
+                    bases[many] = Measured(base_case, size, self.generator(base_case, size))
                 mine = Measured(case, size, self.generator(case, size))
-                measured.append((bases[key], mine))
+                measured.append((bases[many], mine))
             for number in range(rounds):
                 for base, mine in measured:
                     progress(f"{size} B, round {number + 1} of {rounds}: {mine.case.name}")
@@ -129,6 +129,9 @@ class Meter:
         finally:
             for every in [*bases.values(), *(mine for _, mine in measured)]:
                 every.generator.close()
+            for base in bases.values():
+                if base.case.draws is not None:
+                    base.case.draws.close()
         rows = [base.row() for base in bases.values()]
         return rows + [mine.row() for _, mine in measured if cases]
 

@@ -33,7 +33,14 @@ LITTLE = Effort(
     synced=0,
     large=("1k",),
 )
-FEW = ("kernel_encap_2", "steer_prefix_2", "deliver", "redirect", "steer_prefix_2_1k_zipf")
+FEW = (
+    "kernel_encap_2",
+    "kernel_encap_2_many",
+    "steer_prefix_2",
+    "deliver",
+    "redirect",
+    "steer_prefix_2_1k_zipf",
+)
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ def test_few_cases_have_the_shape_and_exact_counts(tmp_path: Path) -> None:
     before = namespace.names("s6b")
     report: dict[str, Any] = forwarding.run(LITTLE, only=FEW)
     assert [(case["name"], case["bytes"]) for case in report["cases"]] == [
-        (name, size) for size in (100, 1400) for name in ("plain", *FEW)
+        (name, size) for size in (100, 1400) for name in ("plain", "plain_many", *FEW)
     ]
     for case in report["cases"]:
         assert case["packets"] == case["received"] > 0
