@@ -94,6 +94,8 @@ class AgentSettings(BaseSettings):
     `ebpf` where this host can."""
     resync_s: float = 30.0
     """Time between two periodic read-backs."""
+    telemetry_s: float = Field(default=1.0, gt=0)
+    """Time between two looks at what the fast path counted."""
     tls_ca: Path | None = None
     log_level: str = "info"
 

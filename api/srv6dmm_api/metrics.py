@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from srv6dmm.controller import measure
 from srv6dmm.controller.service import Controller
+from srv6dmm.controller.traffic import outcome_of
 from srv6dmm.model.plan import SteeringEntry
 from srv6dmm.model.state import LeaseState, RolloutPhase
 
@@ -105,7 +106,14 @@ class ControllerCollector(Collector):
         steering = GaugeMetricFamily(
             "srv6dmm_steering_entries", "Steering entries planned", labels=["router"]
         )
+        packets = CounterMetricFamily(
+            "srv6dmm_fastpath_packets",
+            "Packets at the ports of the fast path, each under one reason",
+            labels=["router", "reason", "outcome"],
+        )
         for status in self._controller.routers():
+            for reason, count in sorted(status.fast_path.items()):
+                packets.add_metric([status.name, reason, outcome_of(reason)], count)
             connected.add_metric([status.name], float(status.connected))
             if status.applied is not None:
                 applied.add_metric([status.name], status.applied)
@@ -113,7 +121,7 @@ class ControllerCollector(Collector):
             drift.add_metric([status.name], status.drift)
         for router, count in sorted(self._steering_entries().items()):
             steering.add_metric([router], count)
-        yield from (connected, applied, failed, drift, steering)
+        yield from (connected, applied, failed, drift, steering, packets)
 
     def _steering_entries(self) -> dict[str, int]:
         """Return the planned steering entries of every head-end.

@@ -27,6 +27,7 @@ _BINDINGS = [
         "preferred": True,
     },
 ]
+_TRAFFIC = {"router": "br1", "packets": 1200, "bytes": 960_000, "idle_ms": 340}
 _STEERING = {
     "head_end": "br1",
     "prefix": "2001:db8:a1::/64",
@@ -48,6 +49,11 @@ _SESSION = {
     "steering": [_STEERING],
 }
 _NODE = {"mobile_node": "mn1", "sessions": [_SESSION]}
+_COUNTED_BINDINGS = [{**_BINDINGS[0], "traffic": [_TRAFFIC]}, {**_BINDINGS[1], "traffic": []}]
+_COUNTED_NODE = {
+    "mobile_node": "mn1",
+    "sessions": [{**_SESSION, "bindings": _COUNTED_BINDINGS}],
+}
 _ROUTER = {
     "name": "ar1",
     "role": "access",
@@ -60,6 +66,7 @@ _ROUTER = {
     "failures": [],
     "last_seen_ms": 1_800_000_000_000,
     "drift": 0,
+    "fast_path": {"steered": 1200, "delivered": 1180, "no-entry": 31},
 }
 _PATH = {
     "from": "br1",
@@ -72,6 +79,16 @@ _PATH = {
 }
 
 
+class TrafficShape(BaseModel):
+    """What one router's fast path handled for a prefix since it has an entry for it."""
+
+    model_config = ConfigDict(extra="forbid")
+    router: str
+    packets: int
+    bytes: int
+    idle_ms: int = Field(description="Milliseconds since the newest packet.")
+
+
 class BindingShape(BaseModel):
     """A prefix of a session: `home` where its anchor serves it, else `steered`."""
 
@@ -81,6 +98,9 @@ class BindingShape(BaseModel):
     state: Literal["home", "steered"]
     type: Literal["fixed", "session-lasting", "non-persistent", "graceful-replacement"]
     preferred: bool
+    traffic: list[TrafficShape] | None = Field(
+        default=None, description="By router, where one node is asked for."
+    )
 
 
 class SteeringShape(BaseModel):
@@ -114,7 +134,7 @@ class SessionShape(BaseModel):
 class NodeShape(BaseModel):
     """A mobile node with its sessions."""
 
-    model_config = _shape(_NODE)
+    model_config = _shape(_COUNTED_NODE)
     mobile_node: str
     sessions: list[SessionShape]
 
@@ -153,6 +173,9 @@ class RouterShape(BaseModel):
     failures: list[FailureShape]
     last_seen_ms: int | None
     drift: int = Field(description="Objects repaired since it connected.")
+    fast_path: dict[str, int] = Field(
+        description="Packets by reason, newest telling; empty without a fast path."
+    )
 
 
 class RoutersShape(BaseModel):

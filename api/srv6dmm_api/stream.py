@@ -12,7 +12,7 @@ from srv6dmm import codec
 from srv6dmm.controller.hub import RouterConnection
 from srv6dmm.controller.service import Controller
 from srv6dmm.model.errors import Refusal
-from srv6dmm.model.wire import Ack, Failed, FromController, Heartbeat, Hello, Report
+from srv6dmm.model.wire import FromAgent, FromController, Hello
 from srv6dmm_api import auth
 from srv6dmm_api.callers import principal
 from srv6dmm_api.problems import problem
@@ -25,8 +25,6 @@ MAX_FRAME = 64 * 1024 * 1024
 """Bytes in a frame: a read-back of a million entries fits."""
 INVALID_DATA, POLICY, RESTART = 1007, 1008, 1012
 """Close codes (RFC 6455 section 7.4.1): not a message, not allowed, come back soon."""
-
-FromAgent = Hello | Ack | Failed | Heartbeat | Report
 
 
 class _Violation(Exception):

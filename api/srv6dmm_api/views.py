@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from ipaddress import IPv6Network
 from typing import Any
 
 from srv6dmm import codec
@@ -81,7 +82,22 @@ def _sessions(controller: Controller, name: str) -> list[Session]:
 def node_view(controller: Controller, name: str) -> dict[str, Any]:
     """Return every session of a mobile node. Raises Refusal `unknown-mobile-node`."""
     sessions = [session_view(controller, session) for session in _sessions(controller, name)]
+    for session in sessions:
+        for binding in session["bindings"]:
+            binding["traffic"] = _traffic(controller, IPv6Network(binding["prefix"]))
     return {"mobile_node": name, "sessions": sessions}
+
+
+def _traffic(controller: Controller, prefix: IPv6Network) -> list[dict[str, Any]]:
+    return [
+        {
+            "router": counted.router,
+            "packets": counted.packets,
+            "bytes": counted.octets,
+            "idle_ms": counted.idle_ms,
+        }
+        for counted in controller.traffic(prefix)
+    ]
 
 
 def nodes_view(controller: Controller, after: str, limit: int) -> dict[str, Any]:

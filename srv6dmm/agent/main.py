@@ -13,6 +13,7 @@ import structlog
 from srv6dmm.agent import capabilities
 from srv6dmm.agent.advertise import Advertiser
 from srv6dmm.agent.fastpath import open_fast_path
+from srv6dmm.agent.meter import Meter
 from srv6dmm.agent.stream import Stream, check_address
 from srv6dmm.agent.too_big_relay import TooBigRelay
 from srv6dmm.agent.worker import Worker
@@ -46,6 +47,7 @@ async def run(settings: AgentSettings) -> None:
         TooBigRelay(namespace),
         settings.resync_s,
         fast=fast is not None,
+        meter=Meter(fast) if fast is not None else None,
     )
     stream = Stream(settings, worker, uuid.uuid4().hex, able, random.random)
     worker.start()

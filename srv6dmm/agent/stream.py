@@ -141,14 +141,15 @@ class Stream:
         self._worker.listen(self._outgoing.put_nowait)
         await socket.send(codec.encode_message(self._hello()).decode())
         writer = asyncio.create_task(self._write(socket))
-        heartbeat: asyncio.Task[None] | None = None
+        regular: list[asyncio.Task[None]] = []
         try:
             async for frame in socket:
                 match await _decode(frame):
                     case Welcome(heartbeat_s=every_s):
                         self._wait_s = FIRST_WAIT_S
-                        if heartbeat is None:
-                            heartbeat = asyncio.create_task(self._beat(every_s))
+                        if not regular:
+                            regular.append(asyncio.create_task(self._beat(every_s)))
+                            regular.append(asyncio.create_task(self._measure()))
                     case (FullPlan() | DeltaPlan()) as plan:
                         await self._take(socket, plan)
                     case Resync():
@@ -158,11 +159,10 @@ class Stream:
             raise
         finally:
             self._worker.listen(lambda message: None)
-            for task in (writer, heartbeat):
-                if task is not None:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
-                        await task
+            for task in (writer, *regular):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
+                    await task
 
     async def _take(self, socket: ClientConnection, message: FullPlan | DeltaPlan) -> None:
         if isinstance(message, FullPlan):
@@ -193,6 +193,13 @@ class Stream:
         while True:
             await asyncio.sleep(every_s)
             self._outgoing.put_nowait(Heartbeat(self._worker.revision))
+
+    async def _measure(self) -> None:
+        while True:
+            news = await self._worker.telemetry()
+            if news is not None:
+                self._outgoing.put_nowait(news)
+            await asyncio.sleep(self._settings.telemetry_s)
 
 
 def _refusal(response: Response) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import structlog
 
 from srv6dmm.agent.advertise import Advertiser
+from srv6dmm.agent.meter import Meter
 from srv6dmm.agent.reconcile import Reconciler, Repair
 from srv6dmm.agent.too_big_relay import TooBigRelay
 from srv6dmm.dataplane.kernel import Kernel
@@ -22,6 +23,7 @@ from srv6dmm.model.wire import (
     FromAgent,
     FullPlan,
     Report,
+    Telemetry,
 )
 
 log = structlog.get_logger()
@@ -60,13 +62,15 @@ class Worker:
         too_big: TooBigRelay,
         resync_s: float,
         fast: bool = False,
+        meter: Meter | None = None,
     ) -> None:
-        """`fast`: whether plans go into the kernel's fast path too."""
+        """`fast`: whether plans go into the kernel's fast path too, which `meter` reads."""
         self._kernel = kernel
         self._reconciler = Reconciler(kernel, encap_red, fast)
         self._advertiser = advertiser
         self._too_big = too_big
         self._resync_s = resync_s
+        self._meter = meter
         self._say: Say = lambda message: None
         self.revision: int | None = None
         """What is applied; None before the first plan."""
@@ -106,8 +110,10 @@ class Worker:
             self._kernel.close()
 
     def listen(self, say: Say) -> None:
-        """Set where Acks, Failures and Reports go."""
+        """Set where Acks, Failures and Reports go: to somebody who knows nothing yet."""
         self._say = say
+        if self._meter is not None:
+            self._meter.start_over()
 
     async def take(
         self, message: FullPlan | DeltaPlan, answered: Callable[[], Awaitable[None]] = _at_once
@@ -167,6 +173,17 @@ class Worker:
             superfluous=repair.superfluous,
             sid_packets=counters,
         )
+
+    async def telemetry(self) -> Telemetry | None:
+        """Return what the fast path counted and was not told yet; None when there is no news."""
+        if self._meter is None:
+            return None
+        async with self._turn:
+            try:
+                return self._meter.read()
+            except OSError as error:
+                log.warning("counters.unread", error=str(error))
+                return None
 
     # --- one at a time -----------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from srv6dmm.controller.clock import Clock
+from srv6dmm.controller.traffic import TrafficBook
 from srv6dmm.core.planner import EntryDelta
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.plan import Plan, PlanEntry
@@ -25,6 +26,7 @@ from srv6dmm.model.wire import (
     Hello,
     Report,
     Resync,
+    Telemetry,
     Welcome,
 )
 
@@ -54,6 +56,8 @@ class RouterStatus:
     last_seen_ms: int | None
     drift: int
     """Objects repaired since it connected."""
+    fast_path: dict[str, int]
+    """Packets by reason, of a router with a fast path."""
 
 
 @dataclass(slots=True)
@@ -139,6 +143,7 @@ class Hub:
         self._patience_s = heartbeat_s * heartbeats_missed
         self._plan = plan
         self._started = clock.monotonic()
+        self.traffic = TrafficBook(clock)
         self.on_progress: Callable[[str], None] = lambda router: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
@@ -160,6 +165,7 @@ class Hub:
             channel.connection.drop()
         connection = RouterConnection(self, channel, send, close)
         channel.connection = connection
+        self.traffic.open(channel.router)
         connection.post(Welcome(self._heartbeat_s, self._boot_id))
         self._greet(channel, hello)
         self.on_notice("router-connected", hello.router, {"boot_id": hello.boot_id})
@@ -241,6 +247,8 @@ class Hub:
                     if not waiting.done():
                         waiting.set_result(message)
                 connection.reports.clear()
+            case Telemetry():
+                self.traffic.take(channel.router, message)
             case Heartbeat():
                 pass
 
@@ -323,6 +331,7 @@ class Hub:
                 failures=tuple(channel.failures.values()),
                 last_seen_ms=channel.last_seen_ms,
                 drift=channel.drift,
+                fast_path=self.traffic.reasons(name),
             )
             for name, channel in sorted(self._channels.items())
         ]

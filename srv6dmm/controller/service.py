@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv6Network
 
 import structlog
 
@@ -18,6 +19,7 @@ from srv6dmm.controller.ledger import Before, Ledger
 from srv6dmm.controller.measure import Measurements, Timings
 from srv6dmm.controller.rollout import Rollouts, Ticket, finish
 from srv6dmm.controller.timers import Timers
+from srv6dmm.controller.traffic import Traffic
 from srv6dmm.core import mobility
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import Planner
@@ -189,6 +191,10 @@ class Controller:
     def routers(self) -> list[RouterStatus]:
         """Return every router's status in name order."""
         return self._hub.status()
+
+    def traffic(self, prefix: IPv6Network) -> list[Traffic]:
+        """Return what each router's fast path counted for a prefix."""
+        return self._hub.traffic.of(prefix)
 
     async def resync(self, router: str) -> Report:
         """Have a router read its kernel back, repair and report. Raises Refusal."""

@@ -1,16 +1,17 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
-Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report.
+Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry.
 Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 
 from srv6dmm.model.plan import PlanEntry
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +107,31 @@ class Report:
     """SID -> (packets, bytes, errors) where the kernel counts."""
 
 
-FromAgent = Hello | Ack | Failed | Heartbeat | Report
+@dataclass(frozen=True, slots=True)
+class PrefixTraffic:
+    """What a router's fast path handled for one prefix since the entry was made."""
+
+    prefix: IPv6Network
+    packets: int
+    octets: int
+    idle_ms: int
+    """Since the newest packet, as far as the agent has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What the fast path counted; said only when something changed.
+
+    The first after a Hello says all, a bounded number of prefixes in each message.
+    """
+
+    reasons: dict[str, int]
+    """Packets under each reason that occurred, since the maps were made."""
+    prefixes: tuple[PrefixTraffic, ...]
+    """Prefixes whose counts changed."""
+    gone: tuple[IPv6Network, ...]
+    """Prefixes without an entry now; to be forgotten before `prefixes` is taken in."""
+
+
+FromAgent = Hello | Ack | Failed | Heartbeat | Report | Telemetry
 FromController = Welcome | FullPlan | DeltaPlan | Resync

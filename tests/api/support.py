@@ -27,6 +27,7 @@ from srv6dmm.model.wire import (
     DeltaPlan,
     EntryFailure,
     Failed,
+    FromAgent,
     FromController,
     FullPlan,
     Hello,
@@ -83,6 +84,10 @@ class Agent:
             await self._connection.receive(Failed(revision, failures))
         else:
             await self._connection.receive(Ack(revision, 0.0, 0.1))
+
+    async def tell(self, message: FromAgent) -> None:
+        """Say something unasked."""
+        await self._connection.receive(message)
 
     def disconnect(self) -> None:
         """Go away as a broken connection does."""

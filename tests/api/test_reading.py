@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from pydantic import BaseModel
 from srv6dmm_api import shapes
 
 from srv6dmm.model.parameters import MobilityParameters
-from tests.api.support import Site, refused, running
+from srv6dmm.model.wire import PrefixTraffic, Telemetry
+from tests.api.support import Agent, Site, refused, running
 
 
 async def _moved(site: Site) -> None:
@@ -48,9 +51,10 @@ async def test_mobile_nodes() -> None:
         for entry in away["steering"]:
             assert entry["segments"] == [end_dt6]
             assert entry["path"] == [entry["head_end"], "tr1", "ar3"]
-        assert await _get(site, "/v1/mobile-nodes/mn2", shapes.NodeShape) == listed["mobile_nodes"][
-            1
-        ] | {"sessions": [away]}
+        node = await _get(site, "/v1/mobile-nodes/mn2", shapes.NodeShape)
+        for binding in node["sessions"][0]["bindings"]:
+            assert binding.pop("traffic") == []  # is shown of one node only
+        assert node == listed["mobile_nodes"][1] | {"sessions": [away]}
         refused(await site.client.get("/v1/mobile-nodes/mn9"), 404, "unknown-mobile-node")
 
 
@@ -238,12 +242,54 @@ async def test_the_count_of_steering_entries_is_that_of_the_plans(late_packets_m
             assert found["srv6dmm_steering_entries", router] == kinds.count("SteeringEntry")
 
 
+async def test_what_the_fast_path_counted() -> None:
+    async with running() as site:
+        await _moved(site)
+        session = (await _get(site, "/v1/mobile-nodes/mn2", shapes.NodeShape))["sessions"][0]
+        prefix, other = (IPv6Network(binding["prefix"]) for binding in session["bindings"][:2])
+        assert all(binding["traffic"] == [] for binding in session["bindings"])
+        news = PrefixTraffic(prefix, 12, 3400, 700)
+        reasons = {"steered": 12, "no-entry": 3, "source-unbound": 1, "of-a-later-release": 9}
+        await site.agents["br1"].tell(Telemetry(reasons, (news,), ()))
+        await site.agents["ar3"].tell(
+            Telemetry({}, (PrefixTraffic(prefix, 11, 3300, 0), replace(news, prefix=other)), ())
+        )
+        await site.agents["ar3"].tell(Telemetry({"delivered": 11}, (), (other,)))
+
+        session = (await _get(site, "/v1/mobile-nodes/mn2", shapes.NodeShape))["sessions"][0]
+        traffic = {binding["prefix"]: binding["traffic"] for binding in session["bindings"]}
+        at_ar3, at_br1 = traffic[str(prefix)]
+        assert (at_ar3["router"], at_ar3["packets"], at_ar3["bytes"]) == ("ar3", 11, 3300)
+        assert (at_br1["router"], at_br1["packets"], at_br1["bytes"]) == ("br1", 12, 3400)
+        assert 700 <= at_br1["idle_ms"] < 700 + 5000
+        assert at_ar3["idle_ms"] < 5000
+        assert traffic[str(other)] == []
+        router = await _get(site, "/v1/routers/br1", shapes.RouterShape)
+        known = {"steered": 12, "no-entry": 3, "source-unbound": 1}
+        assert router["fast_path"] == known
+        text = (await site.client.get("/metrics")).text
+        found = _samples(text)
+        name = "srv6dmm_fastpath_packets_total"
+        # Labels by name: outcome, reason, router.
+        assert found[name, "handled", "steered", "br1"] == 12
+        assert found[name, "kernel", "no-entry", "br1"] == 3
+        assert found[name, "dropped", "source-unbound", "br1"] == 1
+        assert found[name, "handled", "delivered", "ar3"] == 11
+        assert "of-a-later-release" not in text
+        assert str(prefix) not in text
+
+        site.agents["br1"] = Agent(site.controller, "br1")  # it will tell all of it again
+        router = await _get(site, "/v1/routers/br1", shapes.RouterShape)
+        assert router["fast_path"] == {}
+
+
 async def test_the_page_lists_every_metric() -> None:
     page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
     listed = re.findall(r"^\| `(srv6dmm_\w+)` \| (\w+) \| ([\w, ]*)\|", page, re.MULTILINE)
     async with running() as site:
         await _moved(site)
         await site.attach("ar9")
+        await site.agents["br1"].tell(Telemetry({"steered": 1}, (), ()))
         text = (await site.client.get("/metrics")).text
     found = {
         (

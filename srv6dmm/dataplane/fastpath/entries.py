@@ -58,6 +58,8 @@ class Entries:
         self._paths = PathTable(maps.size("paths"), counters)
         self._known: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
         self._ways: dict[tuple[object, ...], int] = {}
+        self._owners: dict[int, tuple[str, bytes]] = {}
+        """Whose each counter is: map and key."""
 
     @property
     def any_foreign(self) -> bool:
@@ -67,12 +69,12 @@ class Entries:
     def adopt(self) -> set[int]:
         """Take over what the maps hold; return the counters that are taken."""
         self._known = {table: self._maps.read_all(table) for table in TABLES}
-        taken: set[int] = set()
+        self._owners = {}
         used: Counter[int] = Counter()
-        for known in self._known.values():
-            for value in known.values():
+        for table, known in self._known.items():
+            for key, value in known.items():
                 action, path, counter, _ = _STEER.unpack(value)
-                taken.add(counter)
+                self._owners[counter] = (table, key)
                 if action == _ENCAP:
                     used[path] += 1
         paths = {
@@ -81,7 +83,7 @@ class Entries:
         }
         self._paths.adopt(paths, used)
         self._ways.clear()
-        return taken | {path.counter for path in paths.values()}
+        return self._owners.keys() | {path.counter for path in paths.values()}
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -124,6 +126,7 @@ class Entries:
         before = known.get(key)
         if before is None:
             counter = self._counters.take()
+            self._owners[counter] = (table, key)
         else:
             old_action, old_path, counter, _ = _STEER.unpack(before)
             if old_action == _ENCAP:
@@ -153,6 +156,7 @@ class Entries:
             if before is not None:
                 action, path, counter, _ = _STEER.unpack(before)
                 free.append(counter)
+                self._owners.pop(counter, None)
                 if action == _ENCAP:
                     self._paths.drop(path)
                 elif action == _DELIVER:
@@ -183,6 +187,11 @@ class Entries:
                 if item is not None:
                     found.append(item)
         return found
+
+    def owner(self, counter: int) -> IPv6Network | None:
+        """Return the prefix that a counter counts for; None when it is nobody's."""
+        found = self._owners.get(counter)
+        return None if found is None else values.prefix_of(*found)
 
     def tidy(self) -> None:
         """Delete what no entry names: a write was cut short. For the one that writes only."""

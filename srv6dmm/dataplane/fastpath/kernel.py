@@ -18,7 +18,14 @@ from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import values
 from srv6dmm.dataplane.fastpath.entries import Batch, Entries
 from srv6dmm.dataplane.fastpath.filters import Filters
-from srv6dmm.dataplane.fastpath.layout import BindingKey, Config, Port, PortKey, Sid
+from srv6dmm.dataplane.fastpath.layout import (
+    BindingKey,
+    Config,
+    Counter,
+    Port,
+    PortKey,
+    Sid,
+)
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.objects import (
     Facing,
@@ -40,6 +47,8 @@ _BOUND = (1).to_bytes(4, "little")
 _CONFIG_KEY = bytes(4)
 _ORDER = ("paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
 """Of writing: what is named before what names it."""
+SLICE = 8192
+"""Counters read at once: a millisecond or two."""
 
 
 class _Interfaces(InterfaceTable):
@@ -66,6 +75,8 @@ class FastPath:
         self._entries = Entries(self._maps, self._interfaces, self._counters)
         self._sids: dict[bytes, int] = {}
         self._settings = FastSettings(None)
+        self._looked_at = 0
+        self._before: dict[int, bytes] = {}
         self._adopt()
 
     def close(self) -> None:
@@ -93,6 +104,19 @@ class FastPath:
     def reasons(self) -> dict[Reason, int]:
         """Return how many packets were counted under each reason, since the maps were made."""
         return self._maps.reasons()
+
+    def counted(self) -> list[tuple[int, IPv6Network | None, Counter]]:
+        """Return the counters that changed since they were looked at last, a part at each call.
+
+        Each with its number, the prefix whose it is now, and what it says; so many calls go
+        through all of them as there are SLICEs.
+        """
+        first = self._looked_at
+        before = self._before.get(first, b"")
+        self._before[first], changes = self._maps.changed_counters(first, SLICE, before)
+        following = first + SLICE
+        self._looked_at = following if self._counters.taken_from(following) else 0
+        return [(number, self._entries.owner(number), counter) for number, counter in changes]
 
     # --- writing -----------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from srv6dmm.dataplane.fastpath import syscalls
 from srv6dmm.dataplane.fastpath.layout import PERCPU_ARRAY, RINGBUF, Counter, Limits, maps
 from srv6dmm.dataplane.fastpath.reasons import Reason
 
+Change = tuple[int, Counter]
+"""A counter's number, and what it is now."""
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
 
 
@@ -100,14 +102,35 @@ class Maps:
         for number in numbers:
             value = self.get("counters", number.to_bytes(4, "little"))
             if value is not None:
-                size = len(value) // self._processors
-                each = [Counter.unpack(value[at : at + size]) for at in range(0, len(value), size)]
-                found[number] = Counter(
-                    sum(one.packets for one in each),
-                    sum(one.octets for one in each),
-                    max(one.last for one in each),
-                )
+                found[number] = self._summed(value)
         return found
+
+    def _summed(self, value: bytes) -> Counter:
+        size = len(value) // self._processors
+        each = [Counter.unpack(value[at : at + size]) for at in range(0, len(value), size)]
+        return Counter(
+            sum(one.packets for one in each),
+            sum(one.octets for one in each),
+            max(one.last for one in each),
+        )
+
+    def changed_counters(self, first: int, count: int, before: bytes) -> tuple[bytes, list[Change]]:
+        """Read `count` counters from number `first` on in one call.
+
+        Returns what was read, to be given as `before` the next time, and the counters that differ
+        from it. Counters that are not there count as zero.
+        """
+        count = min(count, self.size("counters") - first)
+        size = self._sizes["counters"][1]
+        data = syscalls.read_array(self._open["counters"], first, count, size, "counters")
+        before = before or bytes(len(data))
+        if data == before:
+            return data, []
+        return data, [
+            (first + at // size, self._summed(data[at : at + size]))
+            for at in range(0, len(data), size)
+            if data[at : at + size] != before[at : at + size]
+        ]
 
     def zero_counters(self, numbers: Iterable[int]) -> None:
         """Set counters to zero, for another owner."""

@@ -35,6 +35,10 @@ class Numbers:
         if number:
             self._free.append(number)
 
+    def taken_from(self, number: int) -> bool:
+        """Tell whether a number from there on was ever taken."""
+        return number < self._next
+
     def adopt(self, numbers: set[int]) -> None:
         """Start over, with these numbers taken."""
         self._next = max(numbers, default=0) + 1

@@ -101,6 +101,39 @@ def lookup(descriptor: int, key: bytes, value_size: int, about: str) -> bytes | 
     return value.raw
 
 
+def read_array(descriptor: int, first: int, count: int, value_size: int, about: str) -> bytes:
+    """Return `count` values of an array from index `first` on, one after the other."""
+    keys = ctypes.create_string_buffer(count * 4)
+    values = ctypes.create_string_buffer(count * value_size)
+    before = ctypes.create_string_buffer(struct.pack("=I", first - 1 if first else 0), 4)
+    after = ctypes.create_string_buffer(4)
+    attribute = ctypes.create_string_buffer(
+        struct.pack(
+            "=QQQQIIQQ",
+            _address(before) if first else 0,
+            _address(after),
+            _address(keys),
+            _address(values),
+            count,
+            descriptor,
+            0,
+            0,
+        ),
+        _ATTRIBUTE,
+    )
+    try:
+        _call(_LOOKUP_BATCH, attribute, f"read map {about}")
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return b"".join(
+                lookup(descriptor, struct.pack("=I", index), value_size, about) or bytes(value_size)
+                for index in range(first, first + count)
+            )
+        if error.errno != errno.ENOENT:  # the array's end
+            raise
+    return values.raw
+
+
 def update(descriptor: int, key: bytes, value: bytes, about: str) -> None:
     """Create or replace an element."""
     attribute = struct.pack("=IIQQQ", descriptor, 0, _pointer(key), _pointer(value), 0)

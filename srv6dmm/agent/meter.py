@@ -1,0 +1,99 @@
+"""What the fast path counted, as messages: the news only, and never more than fits one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Protocol
+
+from srv6dmm.dataplane.fastpath.layout import Counter
+from srv6dmm.dataplane.fastpath.reasons import Reason
+from srv6dmm.model.wire import PrefixTraffic, Telemetry
+
+MAX_PREFIXES = 1000
+"""In one message: some 80 kB. The rest waits for the next."""
+
+
+class Counting(Protocol):
+    """What is read: a FastPath, or what stands for one."""
+
+    def reasons(self) -> dict[Reason, int]:
+        """Return the packets counted under each reason."""
+
+    def counted(self) -> list[tuple[int, IPv6Network | None, Counter]]:
+        """Return (number, whose it is, value) of counters that changed since the last call."""
+
+
+@dataclass(slots=True)
+class _Known:
+    prefix: IPv6Network
+    counter: Counter
+    seen_at: float
+    """When this value of `last` was first seen: ages need no tick rate of the kernel's."""
+
+
+class Meter:
+    """Follows the counters of one fast path. Not thread-safe."""
+
+    def __init__(self, source: Counting, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._clock = clock
+        self._known: dict[int, _Known] = {}
+        self._numbers: dict[IPv6Network, int] = {}
+        self._untold: dict[int, None] = {}
+        """Counters with news, oldest news first."""
+        self._gone: dict[IPv6Network, None] = {}
+        self._told: dict[str, int] | None = None
+
+    def start_over(self) -> None:
+        """Say everything again: whoever listens now knows nothing."""
+        self._untold = dict.fromkeys(self._known)
+        self._gone.clear()
+        self._told = None
+
+    def read(self) -> Telemetry | None:
+        """Read the counters; return what is new, or None. Raises OSError."""
+        now = self._clock()
+        for number, prefix, counter in self._source.counted():
+            self._take(number, prefix, counter, now)
+        counts = self._source.reasons()
+        reasons = {reason.label: count for reason, count in counts.items() if count}
+        numbers = [number for number, _ in zip(self._untold, range(MAX_PREFIXES), strict=False)]
+        gone = [prefix for prefix, _ in zip(self._gone, range(MAX_PREFIXES), strict=False)]
+        if reasons == self._told and not numbers and not gone:
+            return None
+        self._told = reasons
+        for number in numbers:
+            del self._untold[number]
+        for prefix in gone:
+            del self._gone[prefix]
+        told = tuple(self._traffic(self._known[number], now) for number in numbers)
+        return Telemetry(reasons, told, tuple(gone))
+
+    def _take(self, number: int, prefix: IPv6Network | None, counter: Counter, now: float) -> None:
+        known = self._known.get(number)
+        if known is not None and (known.prefix != prefix or not counter.packets):
+            self._forget(number, known.prefix)
+            known = None
+        if prefix is None or not counter.packets:
+            return
+        last = known.counter.last if known is not None else None
+        seen_at = known.seen_at if known is not None and last == counter.last else now
+        self._known[number] = _Known(prefix, counter, seen_at)
+        self._numbers[prefix] = number
+        self._gone.pop(prefix, None)
+        self._untold[number] = None
+
+    def _forget(self, number: int, prefix: IPv6Network) -> None:
+        del self._known[number]
+        self._untold.pop(number, None)
+        if self._numbers.get(prefix) == number:  # else it is counted elsewhere now
+            del self._numbers[prefix]
+            self._gone[prefix] = None
+
+    @staticmethod
+    def _traffic(known: _Known, now: float) -> PrefixTraffic:
+        idle_ms = round((now - known.seen_at) * 1e3)
+        return PrefixTraffic(known.prefix, known.counter.packets, known.counter.octets, idle_ms)

@@ -1,0 +1,78 @@
+"""What routers' fast paths counted, as they told last. In memory only: routers tell it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+
+from srv6dmm.controller.clock import Clock
+from srv6dmm.dataplane.fastpath.reasons import Reason
+from srv6dmm.model.wire import Telemetry
+
+_LABELS = {reason.label: reason.outcome for reason in Reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A prefix at one router, since the router has an entry for it."""
+
+    router: str
+    packets: int
+    octets: int
+    idle_ms: int
+    """Since the newest packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    packets: int
+    octets: int
+    newest: float
+    """When the newest packet came, by the controller's clock."""
+
+
+class TrafficBook:
+    """The newest of every router."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counted: dict[str, dict[IPv6Network, _Counted]] = {}
+        self._reasons: dict[str, dict[str, int]] = {}
+
+    def open(self, router: str) -> None:
+        """Forget what an earlier connection told: all of it will be told again."""
+        self._counted.pop(router, None)
+        self._reasons.pop(router, None)
+
+    def take(self, router: str, told: Telemetry) -> None:
+        """Take in a router's news. Reasons this release does not know are left out."""
+        now = self._clock.monotonic()
+        self._reasons[router] = {
+            label: count for label, count in told.reasons.items() if label in _LABELS
+        }
+        counted = self._counted.setdefault(router, {})
+        for prefix in told.gone:
+            counted.pop(prefix, None)
+        for one in told.prefixes:
+            newest = now - one.idle_ms / 1e3
+            counted[one.prefix] = _Counted(one.packets, one.octets, newest)
+
+    def of(self, prefix: IPv6Network) -> list[Traffic]:
+        """Return what each router counted for a prefix, by name of router."""
+        now = self._clock.monotonic()
+        found = []
+        for router, counted in sorted(self._counted.items()):
+            one = counted.get(prefix)
+            if one is not None:
+                idle_ms = max(0, round((now - one.newest) * 1e3))
+                found.append(Traffic(router, one.packets, one.octets, idle_ms))
+        return found
+
+    def reasons(self, router: str) -> dict[str, int]:
+        """Return the packets of a router by reason; empty when it told of none."""
+        return self._reasons.get(router, {})
+
+
+def outcome_of(reason: str) -> str:
+    """Return what became of packets under a reason: `handled`, `kernel` or `dropped`."""
+    return _LABELS[reason]
