@@ -8,15 +8,17 @@
 #include "forward.h"
 #include "srh.h"
 
-// In place and directly: see write_outer.
+// In place and directly: see write_outer. What the kernel's routes are to send on (`routed`) keeps
+// its hop limit: they decrement it, and once is what RFC 8986 section 4.1 says.
 static __always_inline int redestine(struct __sk_buff *skb, const struct packet *packet,
-                                     const struct in6 *destination)
+                                     const struct in6 *destination, int routed)
 {
     struct ipv6hdr *ip = (void *)(long)skb->data + ETHERNET;
 
     if ((void *)(ip + 1) > (void *)(long)skb->data_end)
         return -1;
-    ip->hop_limit = packet->hop_limit - 1;
+    if (!routed)
+        ip->hop_limit = packet->hop_limit - 1;
     __builtin_memcpy(&ip->daddr, destination, 16);
     return 0;
 }
@@ -52,7 +54,7 @@ static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
     srh = (void *)(long)skb->data + ETHERNET + sizeof(struct ipv6hdr);
-    if (redestine(skb, packet, &next) || srh + 4 > (u8 *)(long)skb->data_end)
+    if (redestine(skb, packet, &next, !sid->ifindex) || srh + 4 > (u8 *)(long)skb->data_end)
         return DROP(REASON_STORE_FAILED);
     srh[3] = left;
     count(sid->counter, packet->length);
@@ -68,7 +70,7 @@ static __always_inline u32 end_map(struct __sk_buff *skb, struct packet *packet,
     if (packet->tagged && bpf_skb_vlan_pop(skb))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
-    if (redestine(skb, packet, &mapped))
+    if (redestine(skb, packet, &mapped, !sid->ifindex))
         return DROP(REASON_STORE_FAILED);
     count(sid->counter, packet->length);
     return send_on(skb, sid);
@@ -86,7 +88,7 @@ static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *p
     if (packet->tagged && bpf_skb_vlan_pop(skb))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
-    if (redestine(skb, packet, &last))
+    if (redestine(skb, packet, &last, 0))
         return DROP(REASON_STORE_FAILED);
     count(sid->counter, packet->length);
     count(path->counter, packet->length);

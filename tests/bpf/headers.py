@@ -42,13 +42,13 @@ def one_less(header: bytes) -> bytes:
     return header[:8] + bytes((header[8] - 1, header[9], check >> 8, check & 0xFF)) + header[12:20]
 
 
-def redestined(frame: bytes, at: int, destination: bytes) -> bytes:
-    """The frame without its tag, with hop limit - 1 and another destination."""
+def redestined(frame: bytes, at: int, destination: bytes, hops: int = 1) -> bytes:
+    """The frame without its tag, with hop limit - `hops` and another destination."""
     return (
         frame[:12]
         + IPV6
         + frame[at : at + 7]
-        + bytes((frame[at + 7] - 1,))
+        + bytes((frame[at + 7] - hops,))
         + frame[at + 8 : at + 24]
         + destination
         + frame[at + 40 :]

@@ -284,7 +284,7 @@ class Model:
             segment = at + 48 + 16 * (left - 1)
             moved = frame[at + 40 : at + 43] + bytes((left - 1,)) + frame[at + 44 : at + 40 + size]
             return send_on(
-                redestined(frame, at, frame[segment : segment + 16])[: 14 + 40]
+                redestined(frame, at, frame[segment : segment + 16], bool(sid.ifindex))[: 14 + 40]
                 + moved
                 + frame[at + 40 + size :],
                 sid,
@@ -293,7 +293,9 @@ class Model:
         if sid.behavior == END_MAP:
             if frame[at + 7] <= 1:
                 return to_kernel("HOP_LIMIT")
-            return send_on(redestined(frame, at, octets(sid.mapped)), sid, length)
+            return send_on(
+                redestined(frame, at, octets(sid.mapped), bool(sid.ifindex)), sid, length
+            )
         if sid.behavior == END_DT6:
             return self._dt6(frame, at, sid, (following, left, size), end, length)
         if sid.behavior == END_DX4:

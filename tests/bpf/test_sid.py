@@ -45,10 +45,13 @@ def test_no_two_sids_have_the_same_sum_of_words() -> None:
     assert len(sums) == len(scene.SIDS)
 
 
-def moved_on(packet: Packet, destination: str, left: int | None = None) -> Packet:
-    """What an endpoint makes of a packet: RFC 8986 section 4.1, lines S12 to S15."""
+def moved_on(packet: Packet, destination: str, left: int | None = None, hops: int = 1) -> Packet:
+    """What an endpoint makes of a packet: RFC 8986 section 4.1, lines S12 to S15.
+
+    `hops` is 0 where the kernel's routes send it on: they decrement its hop limit.
+    """
     done = packet.copy()
-    done.hlim -= 1
+    done.hlim -= hops
     done.dst = destination
     if left is not None:
         done[IPv6ExtHdrSegmentRouting].segleft = left
@@ -67,9 +70,9 @@ class TestEnd:
             before, after = SEGMENTS[:position], SEGMENTS[position : length - 1]
             packet = to_sid(sid, INNER, before=before, after=after, hlim=33, tc=0xB9, fl=0xABCDE)
             outcome = router.sid(at_core(packet))
-            wanted = LINK / moved_on(packet, after[0], len(after) - 1)
+            verdict, hops = (OK, 0) if sid == scene.SID_END else (REDIRECT, 1)
+            wanted = LINK / moved_on(packet, after[0], len(after) - 1, hops)
             assert outcome.frame == bytes(wanted)
-            verdict = OK if sid == scene.SID_END else REDIRECT
             assert (outcome.verdict, outcome.reasons) == (verdict, ("ENDPOINT",))
 
     def test_a_reduced_list_is_taken_from_the_same_place(self, router: Router) -> None:
@@ -99,7 +102,7 @@ class TestEnd:
     def test_psp_is_the_kernels_at_the_last_but_one(self, router: Router) -> None:
         packet = to_sid(scene.SID_END_PSP, INNER, after=SEGMENTS[:2])
         outcome = router.sid(at_core(packet))
-        assert outcome.frame == bytes(LINK / moved_on(packet, SEGMENTS[0], 1))
+        assert outcome.frame == bytes(LINK / moved_on(packet, SEGMENTS[0], 1, hops=0))
         frame = at_core(to_sid(scene.SID_END_PSP, INNER, after=SEGMENTS[:1]))
         to_kernel(router.sid(frame), "UNKNOWN_BEHAVIOR", frame)
 
@@ -126,8 +129,9 @@ class TestMap:
         packet = to_sid(sid, INNER, after=after, hlim=2)
         outcome = router.sid(at_core(packet))
         assert outcome.reasons == ("ENDPOINT",)
-        assert outcome.verdict == (OK if sid == scene.SID_MAP else REDIRECT)
-        assert outcome.frame == bytes(LINK / moved_on(packet, scene.MAPPED))
+        verdict, hops = (OK, 0) if sid == scene.SID_MAP else (REDIRECT, 1)
+        assert outcome.verdict == verdict
+        assert outcome.frame == bytes(LINK / moved_on(packet, scene.MAPPED, hops=hops))
 
 
 # RFC 6040, figure 4. Inner field by row, outer by column; 0 Not-ECT, 2 ECT(0), 1 ECT(1), 3 CE.
