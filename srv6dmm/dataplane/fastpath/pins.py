@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from srv6dmm.dataplane import namespace
@@ -78,15 +79,19 @@ def sweep(root: Path = ROOT) -> list[str]:
     """
     if not root.is_dir():
         return []
-    living = {str(path.stat().st_ino) for path in _namespaces()}
+    # In this order: who pins while we look is in a namespace that is there when we look.
     places = [place for place in root.iterdir() if place.name.isdigit()]
+    living = {str(inode) for inode in _namespaces()}
     gone = [place for place in places if place.name not in living]
     for place in gone:
         shutil.rmtree(place, ignore_errors=True)
     return sorted(place.name for place in gone)
 
 
-def _namespaces() -> list[Path]:
-    found = [namespace.path(name) for name in namespace.names()]
-    found += Path("/proc").glob("[0-9]*/ns/net")
-    return [path for path in found if os.access(path, os.R_OK)]
+def _namespaces() -> set[int]:
+    """Return the inodes of all namespaces. Processes and names go while we look at them."""
+    found: set[int] = set()
+    for path in (*map(namespace.path, namespace.names()), *Path("/proc").glob("[0-9]*/ns/net")):
+        with suppress(OSError):
+            found.add(path.stat().st_ino)
+    return found
