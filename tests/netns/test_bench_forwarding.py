@@ -29,7 +29,7 @@ LITTLE = Effort(
     packets=1_000,
     switched=0,
     transfers=0,
-    transfer_seconds=0,
+    transfer_runs=0,
     synced=0,
     large=("1k",),
 )
