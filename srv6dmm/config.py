@@ -5,14 +5,26 @@ Precedence: command line flag, environment, file, default.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from srv6dmm.model.addresses import parse_mac
 from srv6dmm.model.parameters import MobilityParameters
+
+_NODE = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._:@-]{0,127})?$"
+
+
+def _enrolment(rule: str) -> str:
+    """Return a rule. Raises ValueError unless it makes a name of its own for every node."""
+    if rule.count("{mac}") != 1 or not re.match(_NODE, rule.replace("{mac}", "02005e000001")):
+        raise ValueError(f"{rule!r}: want a name with {{mac}} in it, such as mn-{{mac}}")
+    return rule
+
 
 Mode = Literal["auto", "ebpf", "netlink"]
 
@@ -52,6 +64,18 @@ class RolloutSettings(_Section):
     heartbeats_missed: int = 3
 
 
+class DetectionSettings(_Section):
+    """Who the mobile nodes are that routers detect by themselves."""
+
+    nodes: dict[Annotated[str, AfterValidator(parse_mac)], Annotated[str, Field(pattern=_NODE)]] = (
+        Field(default_factory=dict)
+    )
+    """Link-layer address -> mobile node, or mobile node/interface."""
+    enrol: Annotated[str, AfterValidator(_enrolment)] | None = None
+    """Of all others: a name with {mac} in it, which stands for twelve hexadecimal digits. None:
+    nodes that are in no table are only told of."""
+
+
 class ControllerSettings(BaseSettings):
     """Everything the controller can be told."""
 
@@ -62,6 +86,7 @@ class ControllerSettings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     rollout: RolloutSettings = Field(default_factory=RolloutSettings)
+    detection: DetectionSettings = Field(default_factory=DetectionSettings)
     mobility: MobilityParameters = Field(default_factory=MobilityParameters)
     log_level: str = "info"
 
@@ -94,6 +119,9 @@ class AgentSettings(BaseSettings):
     `ebpf` where this host can."""
     resync_s: float = 30.0
     """Time between two periodic read-backs."""
+    detect: Literal["off", "nd"] = "off"
+    """`nd`: mobile nodes that solicit a router, check an address or send data where they are not
+    known to be are told to the controller. Needs the fast path."""
     telemetry_s: float = Field(default=1.0, gt=0)
     """Time between two looks at what the fast path counted."""
     tls_ca: Path | None = None

@@ -14,6 +14,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from srv6dmm.controller import measure
+from srv6dmm.controller.arrivals import OUTCOMES
 from srv6dmm.controller.service import Controller
 from srv6dmm.controller.traffic import outcome_of
 from srv6dmm.model.plan import SteeringEntry
@@ -54,6 +55,12 @@ class ControllerCollector(Collector):
             "Roll-outs that left a router behind for a while",
             value=measured.degraded,
         )
+        detections = CounterMetricFamily(
+            "srv6dmm_detections", "Arrivals told by routers, by outcome", labels=["outcome"]
+        )
+        for outcome in OUTCOMES:
+            detections.add_metric([outcome], measured.detections[outcome])
+        yield detections
         durations = HistogramMetricFamily(
             "srv6dmm_handover_duration_seconds",
             "From the event's arrival to decided, durable and applied",

@@ -210,7 +210,13 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
     tcp = unix = None
     try:
         controller = Controller(
-            topology, settings.mobility, settings.rollout, store, SystemClock(), uuid.uuid4().hex
+            topology,
+            settings.mobility,
+            settings.rollout,
+            store,
+            SystemClock(),
+            uuid.uuid4().hex,
+            settings.detection,
         )
         tcp = tcp_socket(http.host, http.port)
         if http.unix_socket is not None:

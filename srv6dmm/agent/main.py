@@ -12,6 +12,7 @@ import structlog
 
 from srv6dmm.agent import capabilities
 from srv6dmm.agent.advertise import Advertiser
+from srv6dmm.agent.detect import Detector
 from srv6dmm.agent.fastpath import open_fast_path
 from srv6dmm.agent.meter import Meter
 from srv6dmm.agent.stream import Stream, check_address
@@ -40,6 +41,9 @@ async def run(settings: AgentSettings) -> None:
     able = await asyncio.to_thread(capabilities.known)
     fast = await asyncio.to_thread(open_fast_path, settings.mode, namespace)
     able["fast_path"] = fast is not None
+    detect = settings.detect == "nd" and fast is not None
+    if settings.detect == "nd" and fast is None:
+        log.warning("detection.unavailable", reason="arrivals are seen by the fast path only")
     worker = Worker(
         CombinedKernel(linux, fast),
         able.get("encap_red", False),
@@ -48,9 +52,13 @@ async def run(settings: AgentSettings) -> None:
         settings.resync_s,
         fast=fast is not None,
         meter=Meter(fast) if fast is not None else None,
+        detect=detect,
     )
+    detector = Detector(fast.arrivals(), worker.tell) if fast is not None and detect else None
     stream = Stream(settings, worker, uuid.uuid4().hex, able, random.random)
     worker.start()
+    if detector is not None:
+        detector.start()
     gc.collect()
     gc.freeze()  # modules live as long as we; walking them would take milliseconds
     running = asyncio.create_task(stream.run())
@@ -59,6 +67,8 @@ async def run(settings: AgentSettings) -> None:
     running.cancel()
     stopping.cancel()
     results = await asyncio.gather(running, stopping, return_exceptions=True)
+    if detector is not None:
+        detector.close()
     await worker.close()
     log.info("agent.stopped", router=settings.router, applied=worker.revision)
     for result in results:

@@ -100,11 +100,14 @@ class Reconciler:
     A kernel that does not answer (OSError) is a refusal of what was asked of it. Not thread-safe.
     """
 
-    def __init__(self, kernel: Kernel, encap_red: bool, fast: bool = False) -> None:
+    def __init__(
+        self, kernel: Kernel, encap_red: bool, fast: bool = False, detect: bool = False
+    ) -> None:
         self._kernel = kernel
         self._encap_red = encap_red
         self._fast = fast
-        self._host = Host.of(None, encap_red, fast)
+        self._detect = detect
+        self._host = Host.of(None, encap_red, fast, detect)
         self.entries: dict[str, PlanEntry] = {}
         """The plan as it was last told."""
         self._desired: dict[Identity, KernelObject] = {}
@@ -237,7 +240,7 @@ class Reconciler:
 
     def _host_of(self, entries: Iterable[PlanEntry]) -> Host:
         settings = next((e for e in entries if isinstance(e, RouterSettings)), None)
-        return Host.of(settings, self._encap_red, self._fast)
+        return Host.of(settings, self._encap_red, self._fast, self._detect)
 
     def _wanted(self, identity: Identity) -> KernelObject:
         return next(reversed(self._owners[identity].values()))

@@ -56,11 +56,19 @@ class Host:
     """A device for SIDs that name none. Not lo: seg6local on lo is silently stripped."""
     fast: bool = False
     """Whether the fast path is to hold what it can hold (mode `ebpf`)."""
+    detect: bool = False
+    """Whether the fast path is to tell of mobile nodes that arrive."""
     source: IPv6Address | None = None
     """Outer source of what this router encapsulates."""
 
     @classmethod
-    def of(cls, settings: RouterSettings | None, encap_red: bool, fast: bool = False) -> Host:
+    def of(
+        cls,
+        settings: RouterSettings | None,
+        encap_red: bool,
+        fast: bool = False,
+        detect: bool = False,
+    ) -> Host:
         """Return the host that a router's settings make it: SIDs go on a core interface.
 
         A router without one takes what it has; with nothing but lo its SIDs do not read back,
@@ -72,7 +80,7 @@ class Host:
             devices += [interface for interface, _, _ in settings.host_interfaces]
             devices += [settings.access_interface] if settings.access_interface else []
         source = settings.loopback if settings is not None else None
-        return cls(encap_red, devices[0] if devices else "lo", fast, source)
+        return cls(encap_red, devices[0] if devices else "lo", fast, detect, source)
 
 
 def translate(entry: PlanEntry, host: Host) -> tuple[KernelObject, ...]:
@@ -88,7 +96,7 @@ def _fast(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
     """Return the fast path's entries: all of them are only short cuts past the kernel's routes."""
     match entry:
         case RouterSettings():
-            return _ports(entry)
+            return _ports(entry, host.detect)
         case DropEntry():
             return (FastDrop(entry.prefix),)
         case LocalSid():
@@ -137,11 +145,11 @@ def _fast_sid(entry: LocalSid) -> tuple[FastSid, ...]:
             return ()
 
 
-def _ports(entry: RouterSettings) -> tuple[FastObject, ...]:
+def _ports(entry: RouterSettings, detect: bool) -> tuple[FastObject, ...]:
     ports = [FastPort(name, Facing.CORE) for name in entry.core_interfaces]
     ports += [FastPort(name, Facing.OUTSIDE) for name, _, _ in entry.host_interfaces]
     if entry.access_interface is not None:
-        ports.append(FastPort(entry.access_interface, Facing.ACCESS))
+        ports.append(FastPort(entry.access_interface, Facing.ACCESS, detect))
     if entry.sid_block is None:
         return tuple(ports)
     return (FastSettings(entry.sid_block), *ports)

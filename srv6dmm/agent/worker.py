@@ -63,10 +63,14 @@ class Worker:
         resync_s: float,
         fast: bool = False,
         meter: Meter | None = None,
+        detect: bool = False,
     ) -> None:
-        """`fast`: whether plans go into the kernel's fast path too, which `meter` reads."""
+        """`fast`: whether plans go into the kernel's fast path too, which `meter` reads.
+
+        `detect`: whether it is to tell of mobile nodes that arrive.
+        """
         self._kernel = kernel
-        self._reconciler = Reconciler(kernel, encap_red, fast)
+        self._reconciler = Reconciler(kernel, encap_red, fast, detect)
         self._advertiser = advertiser
         self._too_big = too_big
         self._resync_s = resync_s
@@ -114,6 +118,10 @@ class Worker:
         self._say = say
         if self._meter is not None:
             self._meter.start_over()
+
+    def tell(self, message: FromAgent) -> None:
+        """Say something that no plan asked for; lost when nobody listens."""
+        self._say(message)
 
     async def take(
         self, message: FullPlan | DeltaPlan, answered: Callable[[], Awaitable[None]] = _at_once

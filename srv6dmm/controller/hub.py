@@ -17,6 +17,7 @@ from srv6dmm.model.wire import (
     PROTOCOL,
     Ack,
     DeltaPlan,
+    Detected,
     EntryFailure,
     Failed,
     FromAgent,
@@ -145,6 +146,7 @@ class Hub:
         self._started = clock.monotonic()
         self.traffic = TrafficBook(clock)
         self.on_progress: Callable[[str], None] = lambda router: None
+        self.on_detected: Callable[[str, Detected], None] = lambda *_: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
@@ -249,6 +251,8 @@ class Hub:
                 connection.reports.clear()
             case Telemetry():
                 self.traffic.take(channel.router, message)
+            case Detected():
+                self.on_detected(channel.router, message)
             case Heartbeat():
                 pass
 

@@ -53,5 +53,7 @@ class Measurements:
     degraded: int = 0
     repaired: Counter[str] = field(default_factory=Counter)
     """Drift objects repaired, by router."""
+    detections: Counter[str] = field(default_factory=Counter)
+    """Of arrivals that routers told of, by outcome."""
     durations: defaultdict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     """"decided", "durable", "applied" -> histogram since the event was received."""

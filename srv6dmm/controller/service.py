@@ -11,7 +11,8 @@ from ipaddress import IPv6Network
 
 import structlog
 
-from srv6dmm.config import RolloutSettings
+from srv6dmm.config import DetectionSettings, RolloutSettings
+from srv6dmm.controller.arrivals import Arrivals
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.feed import Feed, FeedEvent
 from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
@@ -66,6 +67,7 @@ class Controller:
         store: Store,
         clock: Clock,
         boot_id: str,
+        detection: DetectionSettings | None = None,
     ) -> None:
         """Load the state. Raises StoreUnavailable when it cannot be read, and Refusal
         `topology-mismatch` when it speaks of routers that the topology has not."""
@@ -92,6 +94,16 @@ class Controller:
             self.plan,
         )
         self._hub.on_notice = self._notice
+        self._hub.on_detected = lambda router, seen: self._spawn(self._arrivals.take(router, seen))
+        self._arrivals = Arrivals(
+            detection or DetectionSettings(),
+            clock,
+            parameters.default_lifetime_s * 1000 // 2,
+            lambda: self.state,
+            self.submit,
+            self.measurements.detections,
+            self._feed,
+        )
         self._heartbeat_s = rollout.heartbeat_s
         self._rollouts = Rollouts(self.planner, self._hub, rollout)
         self._rollouts.on_acknowledged = self._acknowledged

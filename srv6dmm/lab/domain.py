@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sys
@@ -39,6 +40,8 @@ class LabDomain:
     ) -> None:
         self.lab = lab
         self.mode = mode
+        self.detected: dict[str, str] | None = None
+        """Link-layer address -> mobile node that routers are to detect; None: none are."""
         self.processes = processes or Processes(lab.directory)
         self._client: httpx.Client | None = None
 
@@ -73,6 +76,7 @@ class LabDomain:
 
     def start_controller(self) -> None:
         """Start the controller and do not wait. Keeps its TCP port over restarts."""
+        detect = self.detected is not None
         directory = self.lab.directory
         port = directory.load().port
         if not port:
@@ -90,6 +94,7 @@ class LabDomain:
                 "SRV6DMM_HTTP__PORT": str(port),
                 "SRV6DMM_HTTP__UNIX_SOCKET": str(directory.socket),
                 "SRV6DMM_STORE__PATH": str(directory.store),
+                **({"SRV6DMM_DETECTION__NODES": json.dumps(self.detected)} if detect else {}),
             },
         )
 
@@ -104,6 +109,7 @@ class LabDomain:
                 *("--netns", self.lab.namespace(router)),
                 *("--mode", self.mode),
             ],
+            {"SRV6DMM_AGENT_DETECT": "nd"} if self.detected is not None else None,
         )
 
     def restart(self, name: str) -> None:

@@ -1,13 +1,14 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
-Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry.
+Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry /
+Detected.
 Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.model.plan import PlanEntry
 
@@ -133,5 +134,20 @@ class Telemetry:
     """Prefixes without an entry now; to be forgotten before `prefixes` is taken in."""
 
 
-FromAgent = Hello | Ack | Failed | Heartbeat | Report | Telemetry
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """A mobile node sent something at an access interface where it is not known to be.
+
+    `kind`: solicitation (RS), duplicate-address-detection (NS from ::), or data.
+    """
+
+    kind: str
+    link_layer_address: str
+    address: IPv6Address
+    """Its source; of duplicate address detection the address in question."""
+    at_ms: int
+    """Agent's CLOCK_REALTIME in milliseconds."""
+
+
+FromAgent = Hello | Ack | Failed | Heartbeat | Report | Telemetry | Detected
 FromController = Welcome | FullPlan | DeltaPlan | Resync

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
+from srv6dmm.agent import fastpath
 from srv6dmm.agent.translate import Host, translate
+from srv6dmm.config import Mode
 from srv6dmm.core.planner import Planner
+from srv6dmm.dataplane.combined import CombinedKernel
+from srv6dmm.dataplane.fastpath.kernel import FastPath
+from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.dataplane.linux import LinuxKernel
 from srv6dmm.dataplane.objects import InterfaceAddress, LinkAddress, Sysctl, TunnelSource
 from srv6dmm.lab.domain import LabDomain
@@ -23,6 +30,9 @@ from srv6dmm.model.plan import RouterSettings
 from srv6dmm.model.state import State
 
 TOPOLOGIES = Path(__file__).parents[2] / "deploy" / "topologies"
+MODES: tuple[Mode, ...] = ("netlink", "ebpf")
+HANDLED = (Reason.STEERED, Reason.DELIVERED, Reason.ENDPOINT, Reason.REDIRECTED)
+"""What the programs count of packets that they sent on themselves."""
 
 
 class Running:
@@ -40,10 +50,17 @@ class Running:
 
     @contextmanager
     def probing(
-        self, mobile_node: str, correspondent: str = "cn", rate: float = 250
+        self,
+        mobile_node: str,
+        correspondent: str = "cn",
+        rate: float = 250,
+        address: IPv6Address | None = None,
     ) -> Iterator[list[ProbeResults]]:
-        """Send probes both ways during the block; the results are in the list afterwards."""
-        address = self.scenario.wait_address(mobile_node)
+        """Send probes both ways during the block; the results are in the list afterwards.
+
+        To and from an address of the node's, the one for new flows if none is given.
+        """
+        address = address or self.scenario.wait_address(mobile_node)
         talks = conversations(self.lab, [(mobile_node, address, correspondent)])
         probes = Probes(self.lab, self.domain.processes, talks, rate_pps=rate)
         probes.start()
@@ -59,6 +76,13 @@ class Running:
         """Return a conversation of a node's present address."""
         address = self.scenario.wait_address(mobile_node)
         return conversations(self.lab, [(mobile_node, address, correspondent)])
+
+    def address_of(self, mobile_node: str, anchor: str) -> IPv6Address:
+        """Return a node's address out of the pool of a router."""
+        pool = self.lab.topology.nodes[anchor].pools[0]
+        return next(
+            entry.address for entry in self.scenario.addresses(mobile_node) if entry.address in pool
+        )
 
     def run(self, node: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a node's namespace."""
@@ -91,6 +115,30 @@ class Running:
                 found += [f"{router.name}: {kind} {key}" for key in report[kind]]
         return found
 
+    def fast_path(self, router: str) -> FastPath | None:
+        """Return a router's fast path to look at, to be closed; None where there is none."""
+        found = fastpath.present(self.lab.namespace(router))
+        assert len(found) <= 1, f"{router} has pins of {len(found)} layouts"
+        return found[0] if found else None
+
+    def reasons(self, router: str) -> Counter[Reason]:
+        """Return what a router's programs have counted; nothing where there are none."""
+        fast = self.fast_path(router)
+        if fast is None:
+            return Counter()
+        try:
+            return Counter(fast.reasons())
+        finally:
+            fast.close()
+
+    def handled(self) -> int:
+        """Return how many times a packet was sent on by a program, in the whole domain."""
+        return sum(
+            self.reasons(router.name)[reason]
+            for router in self.lab.topology.routers()
+            for reason in HANDLED
+        )
+
     def extra_objects(self) -> list[str]:
         """Return every object of ours in any router's kernel that mobility has put there."""
         planner = Planner(self.lab.topology, MobilityParameters())
@@ -98,9 +146,10 @@ class Running:
         for router in self.lab.topology.routers():
             entries = planner.plan(router.name, State()).entries.values()
             settings = next(e for e in entries if isinstance(e, RouterSettings))
-            host = Host(True, settings.core_interfaces[0])
+            host = Host.of(settings, True, self.domain.mode == "ebpf")
             static = {i.identity for entry in entries for i in translate(entry, host)}
-            kernel = LinuxKernel(self.lab.namespace(router.name))
+            space = self.lab.namespace(router.name)
+            kernel = CombinedKernel(LinuxKernel(space), self.fast_path(router.name))
             held = kernel.read()
             kernel.close()
             found += [f"{router.name}: {identity}" for identity in held if identity not in static]
@@ -124,11 +173,11 @@ def wait_for(what: str, true: Callable[[], bool], seconds: float = 10) -> None:
 
 
 @contextmanager
-def running(file: str, name: str) -> Iterator[Running]:
+def running(file: str, name: str, mode: Mode = "netlink") -> Iterator[Running]:
     """Bring a domain up for a block and take everything away afterwards."""
-    name = f"{name}{os.getpid() % 1000}"
+    name = f"{name}{mode[0]}{os.getpid() % 1000}"
     lab = Lab.from_file(TOPOLOGIES / file, name)
-    domain = LabDomain(lab)
+    domain = LabDomain(lab, mode=mode)
     try:
         lab.up()
         domain.start()
@@ -136,6 +185,18 @@ def running(file: str, name: str) -> Iterator[Running]:
     finally:
         domain.close()
         take_down(name)
+
+
+@contextmanager
+def forwarding(domain: Running, at_least: int = 50) -> Iterator[None]:
+    """Assert that packets of a block are forwarded by the programs in mode ebpf, else by none."""
+    before = domain.handled()
+    yield
+    handled = domain.handled() - before
+    if domain.domain.mode == "ebpf":
+        assert handled >= at_least, f"the programs forwarded {handled} packets"
+    else:
+        assert handled == 0
 
 
 def lossless(results: list[ProbeResults]) -> None:

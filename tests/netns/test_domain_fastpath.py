@@ -1,20 +1,37 @@
-"""What the fast path tells the controller of a real domain: counts."""
+"""What the fast path tells the controller of a real domain: counts, and nodes that arrive."""
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.netns.running import Running, lossless, running, wait_for
+from srv6dmm.dataplane import namespace
+from srv6dmm.lab.domain import LabDomain
+from srv6dmm.lab.names import RADIO
+from srv6dmm.lab.network import Lab, take_down
+from tests.netns.running import TOPOLOGIES, Running, lossless, wait_for
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
 def campus() -> Iterator[Running]:
-    with running("campus.yaml", "fp", "ebpf") as up:
-        yield up
+    """A domain that detects mn1 and mn2 and knows mn3 by nothing."""
+    name = f"fp{os.getpid() % 1000}"
+    lab = Lab.from_file(TOPOLOGIES / "campus.yaml", name)
+    domain = LabDomain(lab, mode="ebpf")
+    domain.detected = {lab.topology.nodes[node].mac or "": node for node in ("mn1", "mn2")}
+    try:
+        lab.up()
+        domain.start()
+        yield Running(lab, domain)
+    finally:
+        domain.close()
+        take_down(name)
 
 
 def _traffic(campus: Running, mobile_node: str) -> dict[str, dict[str, int]]:
@@ -39,3 +56,68 @@ def test_packets_are_counted_where_they_are_handled(campus: Running) -> None:
     assert campus.domain.get("/v1/routers/br1")["fast_path"]["steered"] > received // 10
     page = campus.domain.client.get("/metrics").text
     assert 'srv6dmm_fastpath_packets_total{outcome="handled",reason="steered",router="br1"}' in page
+
+
+def _solicit(campus: Running, mobile_node: str) -> None:
+    """Have a node send what it sends first on a new link: a Router Solicitation (RFC 4861)."""
+    with namespace.inside(campus.lab.namespace(mobile_node)):
+        raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        index = socket.if_nametoindex(RADIO)
+    with raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        raw.sendto(bytes([133, 0, 0, 0, 0, 0, 0, 0]), ("ff02::2", 0, 0, index))
+
+
+def _serving(campus: Running, mobile_node: str) -> str | None:
+    answer = campus.domain.client.get(f"/v1/mobile-nodes/{mobile_node}")
+    if answer.status_code == 404:
+        return None
+    return str(answer.json()["sessions"][0]["serving"])
+
+
+def test_a_solicitation_is_enough(campus: Running) -> None:
+    """Nobody tells the controller anything: first attach and hand-over by what the node sends."""
+    campus.scenario.radio.associate("mn2", "ar2")
+    _solicit(campus, "mn2")
+    wait_for("registered", lambda: _serving(campus, "mn2") == "ar2")
+    campus.scenario.wait_address("mn2")
+    epoch = campus.session("mn2")["epoch"]
+    time.sleep(1.2)  # longer than the gap between two events of one node
+    _solicit(campus, "mn2")
+    with campus.probing("mn2") as results:
+        campus.scenario.radio.associate("mn2", "ar4")
+        _solicit(campus, "mn2")
+        moved_at = time.monotonic_ns()
+        wait_for("handed over", lambda: _serving(campus, "mn2") == "ar4", 3)
+        wait_for("settled", lambda: campus.settled("mn2"))
+        time.sleep(0.5)
+    session = campus.session("mn2")
+    assert session["epoch"] == epoch + 1, "one hand-over, and none by what it sent at home"
+    for flow in results[0].flows.values():
+        assert flow.first_received_after(moved_at + 500_000_000) is not None
+        report = flow.report()
+        assert report.duplicated == 0
+        assert report.lost < report.sent // 4, report
+    assert campus.drift() == []
+
+
+def test_an_unknown_node_is_told_of(campus: Running) -> None:
+    campus.scenario.radio.associate("mn3", "ar3")
+    _solicit(campus, "mn3")
+
+    def unknown() -> bool:
+        page = campus.domain.client.get("/metrics").text
+        return 'srv6dmm_detections_total{outcome="unknown"} 0.0' not in page
+
+    wait_for("counted", unknown)
+    assert _serving(campus, "mn3") is None
+
+
+def test_the_next_agent_goes_on_detecting(campus: Running) -> None:
+    """The ring buffer stays; whoever reads it next begins with what comes then."""
+    campus.domain.kill("agent-ar1")
+    campus.domain.restart("agent-ar1")
+    wait_for("agent back", lambda: not campus.domain.unready(), 20)
+    campus.scenario.radio.associate("mn2", "ar1")
+    _solicit(campus, "mn2")
+    wait_for("handed over", lambda: _serving(campus, "mn2") == "ar1", 5)

@@ -40,6 +40,7 @@ from srv6dmm.dataplane.fastpath.objects import (
 )
 from srv6dmm.dataplane.fastpath.paths import Numbers
 from srv6dmm.dataplane.fastpath.reasons import Reason
+from srv6dmm.dataplane.fastpath.ring import Ring
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
 from srv6dmm.dataplane.objects import Identity, KernelFailure
 
@@ -118,6 +119,10 @@ class FastPath:
         self._looked_at = following if self._counters.taken_from(following) else 0
         return [(number, self._entries.owner(number), counter) for number, counter in changes]
 
+    def arrivals(self) -> Ring:
+        """Return the reader of what ports with `detect` tell; there is to be one at a time."""
+        return Ring(self._maps.descriptor("events"))
+
     # --- writing -----------------------------------------------------------------------------
 
     def put(self, objects: Sequence[FastObject]) -> list[KernelFailure]:
@@ -189,7 +194,7 @@ class FastPath:
 
     def _open_port(self, port: FastPort) -> None:
         index = self._interfaces.index(port.interface)
-        element = Port(role=values.ROLES[port.facing], detect=0)
+        element = Port(role=values.ROLES[port.facing], detect=int(port.detect))
         self._maps.put("ports", {PortKey(index, 0).pack(): element.pack()})
         program = "sid" if port.facing is Facing.CORE else "steer"
         self._filters.attach(port.interface, index, program, element)
@@ -336,10 +341,13 @@ class FastPath:
         except NoSuchInterface:
             return None
         value = self._maps.get("ports", PortKey(index, 0).pack())
-        facing = values.facing(Port.unpack(value).role) if value is not None else None
+        if value is None:
+            return None
+        port = Port.unpack(value)
+        facing = values.facing(port.role)
         if facing is None:
             return None
         program = "sid" if facing is Facing.CORE else "steer"
         if not self._filters.attached(name, index, program):
             return None
-        return FastPort(name, facing)
+        return FastPort(name, facing, bool(port.detect))

@@ -39,6 +39,8 @@ class FastPort:
 
     interface: str
     facing: Facing
+    detect: bool = False
+    """Whether arrivals of mobile nodes there become events."""
 
     @property
     def identity(self) -> tuple[str, str]:
