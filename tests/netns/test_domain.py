@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from srv6dmm.config import Mode
 from srv6dmm.dataplane.objects import PROTOCOL
 from srv6dmm.lab.traffic import Probes, Taps
-from tests.netns.running import Running, lossless, running, wait_for
+from tests.netns.running import MODES, Running, lossless, running, wait_for
 
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="module")
-def campus() -> Iterator[Running]:
-    with running("campus.yaml", "dom") as up:
+@pytest.fixture(scope="module", params=MODES)
+def campus(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running("campus.yaml", "dom", request.param) as up:
         yield up
 
 
@@ -27,6 +28,7 @@ def test_the_old_anchor_may_be_cut_off(campus: Running) -> None:
     talk = campus.talk("mn1", "cn")[0]
     taps.start()
     probes = Probes(campus.lab, campus.domain.processes, [talk], rate_pps=250)
+    handled = campus.handled()
     probes.start()
     move = campus.scenario.soft_handover("mn1", "ar3")
     for interface in ("tr1", "tr3", "acc0"):
@@ -42,6 +44,8 @@ def test_the_old_anchor_may_be_cut_off(campus: Running) -> None:
     results = probes.stop()
     crossings = taps.stop()
     lossless([results])
+    handled = campus.handled() - handled
+    assert handled > 100 if campus.domain.mode == "ebpf" else handled == 0
     assert crossings.drops == 0
     for number in (talk.downlink_flow, talk.uplink_flow):
         assert crossings.packets_through("ar1", number, (move.end_ns, 1 << 62)) == 0
@@ -107,11 +111,14 @@ def test_drift_is_repaired_and_foreign_routes_are_left_alone(campus: Running) ->
     campus.run("br1", "ip", "-6", "route", "del", *foreign)
 
 
-def test_nothing_is_left_when_everybody_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_is_left_when_everybody_has_gone(
+    monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
     monkeypatch.setenv("SRV6DMM_MOBILITY__MIN_DELAY_BEFORE_DELETE_MS", "200")
     monkeypatch.setenv("SRV6DMM_MOBILITY__VALID_LIFETIME_S", "1")
     monkeypatch.setenv("SRV6DMM_MOBILITY__PREFERRED_LIFETIME_S", "1")
-    with running("minimal.yaml", "lve") as domain:
+    with running("minimal.yaml", "lve", mode) as domain:
         assert domain.extra_objects() == []
         domain.scenario.first_attach("mn1", "ar1")
         domain.scenario.soft_handover("mn1", "ar2")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from srv6dmm.lab.domain import CONTROLLER, agent_name
-from tests.netns.running import Running, lossless, running, wait_for
+from tests.netns.running import MODES, Running, forwarding, lossless, running, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -16,11 +16,23 @@ FROZEN = {"prepare": "new", "switch": "br1", "redirect": "old"}
 """Stage -> the router whose silence holds the roll-out in it."""
 
 
+IN_BOTH = ("switch",)
+"""Stages that are tried in mode ebpf too: what a mode changes is an agent's affair."""
+
+
 @pytest.fixture(scope="module")
-def domain() -> Iterator[Running]:
-    with running("minimal.yaml", "flt") as up:
+def domain(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running("minimal.yaml", "flt", request.param) as up:
         up.home("mn1", "ar1")
         yield up
+
+
+def in_modes(
+    name: str, netlink: Iterable[str], ebpf: Iterable[str]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Parametrize a test by a mode and what is tried in that mode."""
+    cases = [("netlink", case) for case in netlink] + [("ebpf", case) for case in ebpf]
+    return pytest.mark.parametrize(("domain", name), cases, indirect=["domain"], scope="module")
 
 
 def hold(domain: Running, stage: str) -> tuple[str, str, str]:
@@ -40,16 +52,21 @@ def hold(domain: Running, stage: str) -> tuple[str, str, str]:
 
 
 def finish(domain: Running, new: str) -> None:
-    """Let the roll-out end and hold every kernel against its plan."""
+    """Let the roll-out end and hold every kernel against its plan.
+
+    The node sends to its new router as soon as that one lets it in: the old one does not for
+    longer than late packets may take.
+    """
+    wait_for("the new router prepared", lambda: domain.session("mn1")["rollout"] != "prepare", 20)
+    domain.scenario.radio.uplink("mn1", new)
     wait_for("every router ready", lambda: not domain.domain.unready(), 20)
     wait_for("roll-out over", lambda: domain.settled("mn1"), 10)
     assert domain.session("mn1")["serving"] == new
-    domain.scenario.radio.uplink("mn1", new)
     domain.scenario.radio.listen("mn1", {new})
     assert domain.drift() == []
 
 
-@pytest.mark.parametrize("stage", FROZEN)
+@in_modes("stage", FROZEN, IN_BOTH)
 def test_kill_9_of_the_controller(domain: Running, stage: str) -> None:
     with domain.probing("mn1") as results:
         _, new, frozen = hold(domain, stage)
@@ -62,7 +79,7 @@ def test_kill_9_of_the_controller(domain: Running, stage: str) -> None:
     lossless(results)
 
 
-@pytest.mark.parametrize("stage", FROZEN)
+@in_modes("stage", FROZEN, IN_BOTH)
 def test_kill_9_of_the_agent_that_is_waited_for(domain: Running, stage: str) -> None:
     with domain.probing("mn1") as results:
         _, new, frozen = hold(domain, stage)
@@ -73,7 +90,7 @@ def test_kill_9_of_the_agent_that_is_waited_for(domain: Running, stage: str) -> 
     lossless(results)
 
 
-@pytest.mark.parametrize("who", ["old", "new", "br1", "tr1"])
+@in_modes("who", ("old", "new", "br1", "tr1"), ("new", "br1"))
 def test_kill_9_of_any_agent_right_after_the_event(domain: Running, who: str) -> None:
     with domain.probing("mn1") as results:
         old = domain.session("mn1")["serving"]
@@ -87,8 +104,13 @@ def test_kill_9_of_any_agent_right_after_the_event(domain: Running, who: str) ->
     lossless(results)
 
 
+@pytest.mark.parametrize("domain", MODES, indirect=True, scope="module")
 def test_everything_killed_at_once_and_forwarding_goes_on(domain: Running) -> None:
-    with domain.probing("mn1") as results:
+    with forwarding(domain), domain.probing("mn1") as results:
+        # Packets to the address the node has now are steered from here on.
+        there = domain.session("mn1")["serving"]
+        domain.scenario.soft_handover("mn1", "ar2" if there == "ar1" else "ar1")
+        wait_for("roll-out over", lambda: domain.settled("mn1"), 10)
         names = [CONTROLLER, *(agent_name(r.name) for r in domain.lab.topology.routers())]
         before = domain.extra_objects()
         for name in names:
