@@ -30,6 +30,9 @@ enum port_role {
     PORT_CORE = 3,    // routers of the domain
 };
 
+// Ports without a tag are in `untagged` too, by ifindex, as far as it reaches.
+#define MAX_UNTAGGED 4096
+
 struct port {
     __u32 role;
     __u32 detect; // 1: RS, DAD and data of unknown sources become events

@@ -12,6 +12,7 @@
 
 BPF_F_TABLE("array", u32, struct config, config, 1, 0);
 BPF_F_TABLE("hash", struct port_key, struct port, ports, 256, 0);
+BPF_F_TABLE("array", u32, struct port, untagged, MAX_UNTAGGED, 0);
 BPF_F_TABLE("hash", u64, struct steer, prefixes, 1,
             BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", __be32, struct steer, prefixes4, 1,

@@ -77,18 +77,17 @@ static __always_inline u32 parse_link(struct __sk_buff *skb, struct packet *pack
     return 0;
 }
 
-// What a port is to us. The filter's class says it for frames without a tag, which saves a lookup.
+// What a port is to us. An array is looked into without a call, and most frames have no tag.
 static __always_inline struct port port_of(struct __sk_buff *skb, struct packet *packet)
 {
     struct port_key key = {.ifindex = packet->ifindex, .vlan = packet->vlan};
     struct port none = {};
     struct port *found;
-    u32 class = skb->tc_classid;
 
-    if (class && !packet->tagged) {
-        none.role = class & 0xff;
-        none.detect = class >> 8 & 1;
-        return none;
+    if (!packet->tagged) {
+        found = untagged.lookup(&key.ifindex);
+        if (found && found->role)
+            return *found;
     }
     found = ports.lookup(&key);
     return found ? *found : none;

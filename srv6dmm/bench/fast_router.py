@@ -22,7 +22,7 @@ from srv6dmm.bench.rig import (
 )
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import layout, loader, pins
-from srv6dmm.dataplane.fastpath.filters import Filters
+from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.layout import Limits, PortRole, SteerAction
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.reasons import Reason
@@ -50,17 +50,19 @@ class FastRouter:
         self.pins = pins.directory(rig.router, self.limits)
         loader.load(self.pins, self.limits, source=source)
         self.maps = Maps(self.pins)
-        filters = Filters(rig.router, self.pins)
+        hooks = Hooks(rig.router, self.pins)
         try:
             for device, role, program in (
                 (ACCESS, PortRole.ACCESS, "steer"),
                 (CORE, PortRole.CORE, "sid"),
             ):
                 index = self.index[device]
-                self.put("ports", layout.PortKey(index).pack(), layout.Port(role).pack())
-                filters.attach(device, index, program, layout.Port(role))
+                port = layout.Port(role).pack()
+                self.put("ports", layout.PortKey(index).pack(), port)
+                self.put("untagged", index.to_bytes(4, "little"), port)
+                hooks.attach(device, index, program)
         finally:
-            filters.close()
+            hooks.close()
         self.configure()
         sender, _ = rig.macs(ACCESS)
         bound = layout.BindingKey(

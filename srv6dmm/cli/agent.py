@@ -183,7 +183,7 @@ def _resync(
 
 
 def _flush(netns: Netns = None, json: Json = False) -> None:
-    """Take everything of ours out of the kernel: filters, routes, SIDs, neighbours, addresses.
+    """Take everything of ours out of the kernel: programs, routes, SIDs, neighbours, addresses.
 
     Stop the agent first: a running one puts it back.
     """
@@ -193,7 +193,6 @@ def _flush(netns: Netns = None, json: Json = False) -> None:
     from srv6dmm.model.errors import Srv6dmmError
 
     try:
-        retire(netns)
         retire(netns)
         kernel = LinuxKernel(netns)
         try:

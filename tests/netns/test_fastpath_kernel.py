@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,8 @@ import pytest
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import loader, pins
+from srv6dmm.dataplane.fastpath.filters import Filters
+from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.kernel import FastPath
 from srv6dmm.dataplane.fastpath.layout import Limits
 from srv6dmm.dataplane.fastpath.objects import (
@@ -25,6 +28,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastSid,
     FastSteering,
 )
+from srv6dmm.dataplane.fastpath.tcx import Tcx
 from srv6dmm.model.sid import Behavior, EncapMode
 
 pytestmark = pytest.mark.root
@@ -104,26 +108,58 @@ def test_what_is_put_is_read_back_by_itself_and_by_the_next_process(router: str)
     second.close()
 
 
+def add_foreign_filter(name: str, interface: str) -> None:
+    ip_tc = ["tc", "-n", name]
+    subprocess.run([*ip_tc, "qdisc", "add", "dev", interface, "clsact"], check=True)
+    command = [*ip_tc, "filter", "add", "dev", interface, "ingress", "prio", "7", "protocol", "ip"]
+    subprocess.run([*command, "u32", "match", "u32", "0", "0", "flowid", "1:1"], check=True)
+
+
+def clsact(name: str, interface: str) -> bool:
+    command = ["tc", "-n", name, "qdisc", "show", "dev", interface]
+    return "clsact" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_everything_goes_and_other_filters_stay(router: str) -> None:
+    """Where others filter, our program is one of the filters."""
+    add_foreign_filter(router, "access0")
     fast = opened(router)
     fast.put(WHOLE)
-    subprocess.run(
-        [
-            *("tc", "-n", router, "filter", "add", "dev", "access0", "ingress", "prio", "7"),
-            *("protocol", "ip", "u32", "match", "u32", "0", "0", "flowid", "1:1"),
-        ],
-        check=True,
-    )
     assert "srv6dmm_steer" in tc(router, "access0")
+    assert fast.read() == WANTED
     assert fast.delete(WHOLE) == []
     assert fast.read() == {}
     assert "srv6dmm" not in tc(router, "access0")
     assert "u32" in tc(router, "access0")
-    shown = subprocess.run(
-        ["tc", "-n", router, "qdisc", "show", "dev", "core0"], capture_output=True, check=True
-    )
-    assert b"clsact" not in shown.stdout, "the hook goes with the last filter"
+    assert not clsact(router, "core0"), "the hook goes with the last filter"
     fast.close()
+
+
+def test_a_program_moves_between_the_hooks(router: str) -> None:
+    """From the filter that a kernel without tcx had to the hook of a newer one, and back."""
+    place = pins.directory(router)
+    with namespace.inside(router):
+        index = socket.if_nametoindex("core0")
+    filters, tcx, hooks = Filters(router, place), Tcx(router, place), Hooks(router, place)
+    assert filters.program_at(index) is None
+    filters.attach("core0", index, "sid")
+    first = filters.program_at(index)
+    assert first is not None
+    assert hooks.program_at("core0", index) == first
+    hooks.attach("core0", index, "sid")
+    assert hooks.attached("core0", index, "sid")
+    if tcx.present("core0", index):
+        assert (tcx.program_at("core0", index), filters.program_at(index)) == (first, None)
+        assert not clsact(router, "core0")
+        add_foreign_filter(router, "core0")
+        hooks.attach("core0", index, "sid")
+        assert (tcx.program_at("core0", index), filters.program_at(index)) == (None, first)
+        assert hooks.attached("core0", index, "sid")
+    hooks.detach("core0", index)
+    assert hooks.program_at("core0", index) is None
+    hooks.detach("core0", index)
+    filters.close()
+    hooks.close()
 
 
 def test_a_prefix_changes_what_is_done_with_it_and_keeps_its_counter(router: str) -> None:

@@ -1,7 +1,8 @@
 """Our program at the clsact ingress of an interface: one bpf filter of fixed priority and handle.
 
 Replacing it is one pointer swap in the kernel: every packet sees the old program or the new one.
-Filters of other priorities are not touched.
+Filters of other priorities are not touched. The first filter at an interface brings the hook with
+it and the last one takes it away, and either time the device sends nothing for some milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from pathlib import Path
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import syscalls
-from srv6dmm.dataplane.fastpath.layout import Port
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink import traffic
 from srv6dmm.dataplane.netlink.attributes import U32, attribute, attributes
@@ -19,14 +19,9 @@ from srv6dmm.dataplane.netlink.channel import Channel
 
 PRIORITY, HANDLE = 201, 1
 _KIND = b"bpf"
-_CLASS, _FD, _NAME, _FLAGS, _ID = 3, 6, 7, 8, 11
+_FD, _NAME, _FLAGS, _ID = 6, 7, 8, 11
 _DIRECT_ACTION = 1
 _GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
-
-
-def class_of(port: Port) -> int:
-    """Return the class by which a filter tells its program of the port: 1:DDRR in hexadecimal."""
-    return 1 << 16 | port.detect << 8 | port.role
 
 
 class Filters:
@@ -44,29 +39,16 @@ class Filters:
         """Close the socket; filters stay."""
         self._channel.close()
 
-    def attach(self, interface: str, index: int, program: str, port: Port | None = None) -> None:
-        """Put a program at an interface, or atomically in the place of what is there of ours.
-
-        `port` is told to the program by the filter's class, for frames without a VLAN tag.
-        """
+    def attach(self, interface: str, index: int, program: str) -> None:
+        """Put a program at an interface, or atomically in the place of what is there of ours."""
         descriptor = syscalls.get(str(self._pins / f"prog_{program}"))
         try:
             options = attribute(_FD, U32.pack(descriptor))
             options += attribute(_NAME, f"srv6dmm_{program}".encode() + b"\0")
-            if port is not None:
-                options += attribute(_CLASS, U32.pack(class_of(port)))
             options += attribute(_FLAGS, U32.pack(_DIRECT_ACTION))
             request = traffic.put_filter(index, PRIORITY, HANDLE, _KIND, options)
             self._execute(interface, traffic.add_hook(index), tolerate=(errno.EEXIST,))
             self._execute(interface, request)
-        finally:
-            syscalls.close(descriptor)
-
-    def attached(self, interface: str, index: int, program: str) -> bool:
-        """Tell whether an interface's filter of ours runs the program that is pinned now."""
-        descriptor = syscalls.get(str(self._pins / f"prog_{program}"))
-        try:
-            return self.program_at(index) == syscalls.program_id(descriptor)
         finally:
             syscalls.close(descriptor)
 
@@ -77,8 +59,14 @@ class Filters:
                 return program
         return None
 
+    def others_at(self, index: int) -> bool:
+        """Tell whether others have filters at an interface's ingress."""
+        return any(not ours for ours, _ in self._dump(index))
+
     def detach(self, interface: str, index: int) -> None:
         """Take our filter away, and the hook with it if nobody else has a filter there."""
+        if not any(ours for ours, _ in self._dump(index)):
+            return
         self._execute(
             interface,
             traffic.delete_filter(index, PRIORITY, HANDLE, _KIND),

@@ -1,7 +1,7 @@
 """The fast path of one network namespace as a store of entries: put, delete, read back.
 
 Order keeps every packet whole at every instant: a path and a delivery are written before the
-entry that names them and deleted after it; filters are attached last and detached first.
+entry that names them and deleted after it; programs are attached last and detached first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path as FilePath
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import values
 from srv6dmm.dataplane.fastpath.entries import Batch, Entries
-from srv6dmm.dataplane.fastpath.filters import Filters
+from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.layout import (
+    MAX_UNTAGGED,
     BindingKey,
     Config,
     Counter,
@@ -70,7 +71,7 @@ class FastPath:
     def __init__(self, network_namespace: str | None, pins: FilePath) -> None:
         self._namespace = network_namespace
         self._maps = Maps(pins)
-        self._filters = Filters(network_namespace, pins)
+        self._hooks = Hooks(network_namespace, pins)
         self._interfaces = _Interfaces(self._load_links)
         self._counters = Numbers(self._maps.size("counters"))
         self._entries = Entries(self._maps, self._interfaces, self._counters)
@@ -81,9 +82,9 @@ class FastPath:
         self._adopt()
 
     def close(self) -> None:
-        """Close descriptors; maps, programs and filters stay."""
+        """Close descriptors; maps and programs stay."""
         self._maps.close()
-        self._filters.close()
+        self._hooks.close()
 
     def _load_links(self) -> list[LinkState]:
         with namespace.inside(self._namespace):
@@ -195,9 +196,15 @@ class FastPath:
     def _open_port(self, port: FastPort) -> None:
         index = self._interfaces.index(port.interface)
         element = Port(role=values.ROLES[port.facing], detect=int(port.detect))
-        self._maps.put("ports", {PortKey(index, 0).pack(): element.pack()})
+        self._maps.put("ports", {PortKey(index).pack(): element.pack()})
+        self._write_untagged(index, element)
         program = "sid" if port.facing is Facing.CORE else "steer"
-        self._filters.attach(port.interface, index, program, element)
+        self._hooks.attach(port.interface, index, program)
+
+    def _write_untagged(self, index: int, element: Port) -> None:
+        """An interface of a greater number is found in `ports` alone."""
+        if index < MAX_UNTAGGED:
+            self._maps.put("untagged", {index.to_bytes(4, "little"): element.pack()})
 
     @staticmethod
     def _guard(identity: Identity, work: Callable[[], object]) -> list[KernelFailure]:
@@ -250,20 +257,21 @@ class FastPath:
 
     def _close_port(self, port: FastPort) -> None:
         index = self._interfaces.index(port.interface)
-        if self._interfaces.state_of(index) is not None:  # its filters went with it else
-            self._filters.detach(port.interface, index)
-        self._maps.delete("ports", [PortKey(index, 0).pack()])
+        if self._interfaces.state_of(index) is not None:  # its program went with it else
+            self._hooks.detach(port.interface, index)
+        self._write_untagged(index, Port(0))
+        self._maps.delete("ports", [PortKey(index).pack()])
 
     def retire(self) -> None:
-        """Detach every filter of ours. Raises OSError for one that cannot be."""
+        """Detach every program of ours. Raises OSError for one that cannot be."""
         for name in self._port_names():
-            with suppress(NoSuchInterface):  # its filter went with it
+            with suppress(NoSuchInterface):  # its program went with it
                 self._close_port(FastPort(name, Facing.CORE))
 
     # --- reading back ------------------------------------------------------------------------
 
     def read(self, wanted: Iterable[Identity] | None = None) -> dict[Identity, FastObject]:
-        """Return what the maps and filters hold, in the very values `put` takes."""
+        """Return what the maps and hooks hold, in the very values `put` takes."""
         if wanted is None:
             return self._read_everything()
         found: dict[Identity, FastObject] = {}
@@ -340,7 +348,7 @@ class FastPath:
             index = self._interfaces.index(name)
         except NoSuchInterface:
             return None
-        value = self._maps.get("ports", PortKey(index, 0).pack())
+        value = self._maps.get("ports", PortKey(index).pack())
         if value is None:
             return None
         port = Port.unpack(value)
@@ -348,6 +356,6 @@ class FastPath:
         if facing is None:
             return None
         program = "sid" if facing is Facing.CORE else "steer"
-        if not self._filters.attached(name, index, program):
+        if not self._hooks.attached(name, index, program):
             return None
         return FastPort(name, facing, bool(port.detect))

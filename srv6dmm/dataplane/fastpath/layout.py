@@ -16,6 +16,7 @@ from srv6dmm.model.sid import EncapMode, SegmentList
 
 MAX_SEGMENTS = 6
 MAX_HEADER = 144
+MAX_UNTAGGED = 4096
 HOP_LIMIT = 64
 """Of outer headers (RFC 2473 section 6.3)."""
 _ROUTING, _IPV6, _SRH_TYPE = 43, 41, 4
@@ -452,6 +453,7 @@ def maps(limits: Limits) -> tuple[MapSpec, ...]:
     return (
         MapSpec("config", ARRAY, 4, _CONFIG.size, 1),
         MapSpec("ports", HASH, _PORT_KEY.size, _PORT.size, 256),
+        MapSpec("untagged", ARRAY, 4, _PORT.size, MAX_UNTAGGED),
         MapSpec("prefixes", HASH, 8, steer, limits.prefixes, NO_PREALLOC),
         MapSpec("prefixes4", HASH, 4, steer, limits.prefixes, NO_PREALLOC),
         MapSpec("flows", HASH, _FLOW_KEY.size, steer, limits.flows, NO_PREALLOC),

@@ -7,14 +7,19 @@ import errno
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD = 0, 1, 2, 3, 4, 5
-_OBJ_PIN, _OBJ_GET, _TEST_RUN, _INFO = 6, 7, 10, 15
+_OBJ_PIN, _OBJ_GET, _ATTACH, _DETACH, _TEST_RUN = 6, 7, 8, 9, 10
+_PROGRAM_BY_ID, _INFO, _QUERY = 13, 15, 16
+_REPLACE, _BEFORE = 4, 8
 _LOOKUP_BATCH, _UPDATE_BATCH, _DELETE_BATCH = 24, 26, 27
 _BATCH = 4096
 _ATTRIBUTE = 144
 SCHED_CLS = 3
+PREFIX = "srv6dmm_"
+"""Of the names of all our programs: by it they are ours, wherever they are attached."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _number = _NUMBERS.get(os.uname().machine)
 
@@ -54,9 +59,13 @@ def map_create(
 
 
 def load_program(code: bytes, kind: int, name: str) -> int:
-    """Return the descriptor of a program given as instructions."""
+    """Return the descriptor of a program given as instructions; PREFIX is put before its name."""
     licence = b"Dual BSD/GPL\0"
-    attribute = struct.pack("=IIQQ", kind, len(code) // 8, _pointer(code), _pointer(licence))
+    attribute = struct.pack(
+        "=IIQQIIQII16s",
+        *(kind, len(code) // 8, _pointer(code), _pointer(licence)),
+        *(0, 0, 0, 0, 0, (PREFIX + name).encode()[:15]),
+    )
     return bpf(_PROG_LOAD, attribute, f"load program {name}")
 
 
@@ -78,6 +87,48 @@ def program_id(descriptor: int) -> int:
     attribute = struct.pack("=IIQ", descriptor, len(info), _address(info))
     bpf(_INFO, attribute, "ask about a program")
     return int(struct.unpack("=II", info.raw)[1])
+
+
+def program_by_id(number: int) -> int:
+    """Return a descriptor of the program of a number. Raises FileNotFoundError for none."""
+    return bpf(_PROGRAM_BY_ID, struct.pack("=III", number, 0, 0), f"open program {number}")
+
+
+def program_name(descriptor: int) -> str:
+    """Return the name a program was loaded under."""
+    info = ctypes.create_string_buffer(80)
+    attribute = struct.pack("=IIQ", descriptor, len(info), _address(info))
+    bpf(_INFO, attribute, "ask about a program")
+    return info.raw[64:80].rstrip(b"\0").decode(errors="replace")
+
+
+def attach_program(program: int, index: int, hook: int, replaced: int | None, about: str) -> None:
+    """Put a program before those at a device's hook, or atomically in the place of one of them."""
+    flags = _BEFORE if replaced is None else _REPLACE
+    attribute = struct.pack("=IIIIIIQ", index, program, hook, flags, replaced or 0, 0, 0)
+    bpf(_ATTACH, attribute, f"attach at {about}")
+
+
+def detach_program(program: int, index: int, hook: int, about: str) -> None:
+    """Take a program from a device's hook; not there is fine."""
+    attribute = struct.pack("=IIIIIIQ", index, program, hook, 0, 0, 0, 0)
+    with suppress(FileNotFoundError):
+        bpf(_DETACH, attribute, f"detach at {about}")
+
+
+def programs_at(index: int, hook: int, about: str) -> list[int]:
+    """Return the numbers of the programs at a device's hook, in their order."""
+    room = 64
+    numbers = ctypes.create_string_buffer(4 * room)
+    attribute = ctypes.create_string_buffer(
+        struct.pack("=IIIIQI", index, hook, 0, 0, _address(numbers), room), _ATTRIBUTE
+    )
+    try:
+        _call(_QUERY, attribute, f"ask about {about}")
+    except FileNotFoundError:
+        return []
+    (count,) = struct.unpack_from("=I", attribute.raw, 24)
+    return list(struct.unpack_from(f"={min(count, room)}I", numbers.raw))
 
 
 def map_info(descriptor: int) -> tuple[int, int, int, int]:
