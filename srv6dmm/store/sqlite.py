@@ -237,6 +237,7 @@ def _open(path: Path) -> sqlite3.Connection:
                 f"{path} cannot use a write-ahead log; keep the store on a local file system"
             )
         database.execute("PRAGMA synchronous=FULL")
+        _lengthen_log(database)
     except sqlite3.Error as error:
         database.close()
         raise StoreUnavailable(
@@ -246,6 +247,32 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _lengthen_log(database: sqlite3.Connection) -> None:
+    """Make the log as long as it gets between checkpoints.
+
+    A commit that writes over what is there waits a third less for the disk than one that makes the
+    file longer. What is rolled back was in the log for as much of it as the cache does not hold.
+    """
+    (pages,) = database.execute("PRAGMA wal_autocheckpoint").fetchone()
+    (page_size,) = database.execute("PRAGMA page_size").fetchone()
+    (cache,) = database.execute("PRAGMA cache_size").fetchone()
+    try:
+        database.execute("PRAGMA cache_size = 10")
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("CREATE TABLE ballast (octets BLOB)")
+        database.execute("INSERT INTO ballast VALUES (zeroblob(?))", (pages * page_size,))
+    except sqlite3.OperationalError:
+        # No room, or a file that may only be read: the log grows as it goes.
+        if database.in_transaction:
+            database.rollback()
+        with suppress(sqlite3.OperationalError):
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    else:
+        database.rollback()
+    finally:
+        database.execute(f"PRAGMA cache_size = {cache}")
 
 
 def _share_rights(path: Path) -> None:
