@@ -24,6 +24,7 @@ TITLES = {
     "malformed-json": "The body is not JSON",
     "malformed-request": "The request is not HTTP as it should be",
     "method-not-allowed": "The method is not allowed here",
+    "mode-unavailable": "The router cannot forward in this mode",
     "not-found": "There is nothing here",
     "prefix-pool-exhausted": "The access router has no free prefix",
     "protocol-mismatch": "Agent and controller speak different protocols",

@@ -78,6 +78,24 @@ def domain_routes(controller: Controller) -> APIRouter:
         report = await controller.resync(router)
         return Json({"router": router, **codec.to_builtins(report)})
 
+    @router.put(
+        "/v1/routers/{router}/mode",
+        tags=["routers"],
+        responses={
+            **answers(shapes.ModeShape, "The mode in effect."),
+            **problems(400, 401, 403, 404, 409, 413, 415, 422, path="/v1/routers/ar9/mode"),
+        },
+        response_class=Json,
+    )
+    async def router_mode(router: Name, body: schemas.ModeBody, caller: Caller) -> Response:
+        """Have a running agent forward in another mode; no packet is lost by it. Scope admin.
+
+        Holds until that agent is started again.
+        """
+        caller.require(auth.ADMIN)
+        await controller.set_mode(router, body.mode)
+        return Json({"router": router, "mode": body.mode})
+
     one: Responses = answers(shapes.PathShape, "The path, or those of a mobile node.")
     one[200]["model"] = shapes.PathShape | shapes.NodePathsShape
 

@@ -97,6 +97,16 @@ class DetachBody(_Body):
     )
 
 
+class ModeBody(BaseModel):
+    """How a router is to forward."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"mode": "netlink"}]})
+
+    mode: Literal["ebpf", "netlink"] = Field(
+        description="By the fast path and the kernel's routes, or by the routes alone."
+    )
+
+
 class PrefixView(BaseModel):
     """A prefix of a session. `preferred`: the one for new flows."""
 

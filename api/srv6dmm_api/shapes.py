@@ -66,6 +66,7 @@ _ROUTER = {
     "failures": [],
     "last_seen_ms": 1_800_000_000_000,
     "drift": 0,
+    "mode": "ebpf",
     "fast_path": {"steered": 1200, "delivered": 1180, "no-entry": 31},
 }
 _PATH = {
@@ -173,6 +174,9 @@ class RouterShape(BaseModel):
     failures: list[FailureShape]
     last_seen_ms: int | None
     drift: int = Field(description="Objects repaired since it connected.")
+    mode: Literal["ebpf", "netlink"] | None = Field(
+        description="In effect, as its agent said last; null when it never connected."
+    )
     fast_path: dict[str, int] = Field(
         description="Packets by reason, newest telling; empty without a fast path."
     )
@@ -250,6 +254,14 @@ class ReportShape(BaseModel):
     sid_packets: dict[str, Annotated[list[int], Field(min_length=3, max_length=3)]] = Field(
         description="SID to packets, bytes and errors, where the kernel counts."
     )
+
+
+class ModeShape(BaseModel):
+    """The mode that a router's agent forwards in now."""
+
+    model_config = _shape({"router": "ar1", "mode": "ebpf"})
+    router: str
+    mode: Literal["ebpf", "netlink"]
 
 
 class SegmentShape(BaseModel):

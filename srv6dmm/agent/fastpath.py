@@ -23,18 +23,23 @@ def open_fast_path(mode: Mode, network_namespace: str | None) -> FastPath | None
         retire(network_namespace)
         return None
     try:
-        pins.mount()
-        pins.sweep()
-        place = pins.directory(network_namespace)
-        loader.load(place)
-        fast = FastPath(network_namespace, place)
-        fast.tidy()
+        return load_fast_path(network_namespace)
     except (Srv6dmmError, OSError) as error:
         if mode == "ebpf":
             raise
         log.warning("fastpath.unavailable", reason=str(error), mode="netlink")
         retire(network_namespace)
         return None
+
+
+def load_fast_path(network_namespace: str | None) -> FastPath:
+    """Return the fast path of a namespace, loaded or adopted. Raises LoadError or OSError."""
+    pins.mount()
+    pins.sweep()
+    place = pins.directory(network_namespace)
+    loader.load(place)
+    fast = FastPath(network_namespace, place)
+    fast.tidy()
     pins.remove(network_namespace, keep=place)
     return fast
 

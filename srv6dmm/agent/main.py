@@ -12,9 +12,9 @@ import structlog
 
 from srv6dmm.agent import capabilities
 from srv6dmm.agent.advertise import Advertiser
-from srv6dmm.agent.detect import Detector
 from srv6dmm.agent.fastpath import open_fast_path
 from srv6dmm.agent.meter import Meter
+from srv6dmm.agent.modes import ModeSwitch
 from srv6dmm.agent.stream import Stream, check_address
 from srv6dmm.agent.too_big_relay import TooBigRelay
 from srv6dmm.agent.worker import Worker
@@ -40,12 +40,10 @@ async def run(settings: AgentSettings) -> None:
         loop.add_signal_handler(number, stop.set)
     able = await asyncio.to_thread(capabilities.known)
     fast = await asyncio.to_thread(open_fast_path, settings.mode, namespace)
-    able["fast_path"] = fast is not None
-    detect = settings.detect == "nd" and fast is not None
-    if settings.detect == "nd" and fast is None:
-        log.warning("detection.unavailable", reason="arrivals are seen by the fast path only")
+    detect = settings.detect == "nd"
+    kernel = CombinedKernel(linux, fast)
     worker = Worker(
-        CombinedKernel(linux, fast),
+        kernel,
         able.get("encap_red", False),
         Advertiser(namespace),
         TooBigRelay(namespace),
@@ -54,11 +52,10 @@ async def run(settings: AgentSettings) -> None:
         meter=Meter(fast) if fast is not None else None,
         detect=detect,
     )
-    detector = Detector(fast.arrivals(), worker.tell) if fast is not None and detect else None
-    stream = Stream(settings, worker, uuid.uuid4().hex, able, random.random)
+    modes = ModeSwitch(kernel, worker, namespace, detect)
+    stream = Stream(settings, worker, modes, uuid.uuid4().hex, able, random.random)
     worker.start()
-    if detector is not None:
-        detector.start()
+    modes.start()
     gc.collect()
     gc.freeze()  # modules live as long as we; walking them would take milliseconds
     running = asyncio.create_task(stream.run())
@@ -67,8 +64,7 @@ async def run(settings: AgentSettings) -> None:
     running.cancel()
     stopping.cancel()
     results = await asyncio.gather(running, stopping, return_exceptions=True)
-    if detector is not None:
-        detector.close()
+    await modes.close()
     await worker.close()
     log.info("agent.stopped", router=settings.router, applied=worker.revision)
     for result in results:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -18,14 +18,17 @@ from srv6dmm import __version__, codec
 from srv6dmm.agent.worker import OutOfStep, Worker
 from srv6dmm.config import AgentSettings
 from srv6dmm.model.wire import (
+    FAST_PATH,
     PROTOCOL,
     DeltaPlan,
+    ForwardingMode,
     FromAgent,
     FromController,
     FullPlan,
     Heartbeat,
     Hello,
     Resync,
+    SetMode,
     Welcome,
 )
 
@@ -59,6 +62,17 @@ def check_address(address: str) -> None:
         raise ValueError(f"controller {address!r} names no host")
 
 
+class Modes(Protocol):
+    """The router's mode, as the stream needs to know it."""
+
+    @property
+    def mode(self) -> ForwardingMode:
+        """The mode in effect."""
+
+    def ask(self, mode: ForwardingMode) -> None:
+        """Change over to a mode and report by the worker; returns at once."""
+
+
 class Stream:
     """Connects, says Hello, hands plans to the worker and carries its answers."""
 
@@ -66,6 +80,7 @@ class Stream:
         self,
         settings: AgentSettings,
         worker: Worker,
+        modes: Modes,
         boot_id: str,
         capabilities: dict[str, bool],
         jitter: Callable[[], float],
@@ -74,6 +89,7 @@ class Stream:
         check_address(settings.controller)
         self._settings = settings
         self._worker = worker
+        self._modes = modes
         self._boot_id = boot_id
         self._capabilities = capabilities
         self._jitter = jitter
@@ -133,7 +149,7 @@ class Stream:
             version=__version__,
             protocol=PROTOCOL,
             applied=self._worker.revision,
-            capabilities=self._capabilities,
+            capabilities={**self._capabilities, FAST_PATH: self._modes.mode == "ebpf"},
         )
 
     async def _serve(self, socket: ClientConnection) -> None:
@@ -154,6 +170,8 @@ class Stream:
                         await self._take(socket, plan)
                     case Resync():
                         self._outgoing.put_nowait(await self._worker.resync())
+                    case SetMode(mode=mode):
+                        self._modes.ask(mode)
         except asyncio.CancelledError:
             await socket.close(1001, "the agent stops")
             raise

@@ -182,11 +182,28 @@ class Worker:
             sid_packets=counters,
         )
 
+    async def change_over(self, step: Callable[[Reconciler], Meter | None]) -> None:
+        """Run `step`, which changes what the plan is made of here, between two plans.
+
+        It returns what counts from then on. What the kernel refuses of it is told as after any
+        read-back. Raises what `step` raises; the meter is the old one then.
+        """
+        started = time.perf_counter()
+        reconciler = self._reconciler
+
+        def work() -> list[EntryFailure]:
+            self._meter = step(reconciler)
+            return reconciler.failures()
+
+        # Always in a thread: programs come and go in the kernel's time.
+        failures = await self._exclusively(INLINE_OBJECTS + 1, work)
+        self._settle(failures, (time.perf_counter() - started) * 1e3)
+
     async def telemetry(self) -> Telemetry | None:
         """Return what the fast path counted and was not told yet; None when there is no news."""
-        if self._meter is None:
-            return None
         async with self._turn:
+            if self._meter is None:
+                return None
             try:
                 return self._meter.read()
             except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,13 @@ import typer
 from srv6dmm.cli.client_options import Controller, Json
 
 Netns = Annotated[str | None, typer.Option("--netns", help="Network namespace: a name or a path.")]
+
+
+class _ModeChoice(StrEnum):
+    """How a router may be told to forward."""
+
+    EBPF = "ebpf"
+    NETLINK = "netlink"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +29,7 @@ def register(app: typer.Typer) -> None:
     agent.callback()(_agent)
     agent.command("status")(_status)
     agent.command("resync")(_resync)
+    agent.command("mode")(_mode)
     agent.command("flush")(_flush)
     app.add_typer(agent, name="agent")
 
@@ -180,6 +189,34 @@ def _resync(
         console.print(f"{kind:12} {len(report[kind]):>8}")
         for key in report[kind]:
             console.print(f"  {key}")
+
+
+def _mode(
+    router: Annotated[str, typer.Argument(help="The router's name.")],
+    mode: Annotated[
+        _ModeChoice | None,
+        typer.Argument(help="To change over to; default: show the one in effect."),
+    ] = None,
+    controller: Controller = None,
+    json: Json = False,
+) -> None:
+    """Show how a router forwards, or have its running agent change over; no packet is lost.
+
+    Holds until the agent is started again.
+    """
+    from srv6dmm.cli.client import Client, segment
+    from srv6dmm.cli.output import console, print_json
+
+    client = Client(controller)
+    path = f"/v1/routers/{segment(router)}"
+    if mode is None:
+        answer = {"router": router, "mode": client.get(path)["mode"]}
+    else:
+        answer = client.put(f"{path}/mode", {"mode": mode.value})
+    if json:
+        print_json(answer)
+        return
+    console.print(f"{answer['router']}: {answer['mode'] or 'never connected'}")
 
 
 def _flush(netns: Netns = None, json: Json = False) -> None:

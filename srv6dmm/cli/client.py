@@ -65,6 +65,10 @@ class Client:
         """Return the JSON of a POST."""
         return self._json("POST", path, json=body, params=query)
 
+    def put(self, path: str, body: Any) -> Any:
+        """Return the JSON of a PUT."""
+        return self._json("PUT", path, json=body)
+
     def _json(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._http.request(

@@ -8,25 +8,28 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from srv6dmm.controller.asking import Questions, not_connected
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.traffic import TrafficBook
 from srv6dmm.core.planner import EntryDelta
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.plan import Plan, PlanEntry
 from srv6dmm.model.wire import (
+    FAST_PATH,
     PROTOCOL,
     Ack,
     DeltaPlan,
     Detected,
     EntryFailure,
     Failed,
+    ForwardingMode,
     FromAgent,
     FromController,
     FullPlan,
     Heartbeat,
     Hello,
+    ModeReport,
     Report,
-    Resync,
     Telemetry,
     Welcome,
 )
@@ -36,7 +39,6 @@ log = structlog.get_logger()
 Send = Callable[[FromController], Awaitable[None]]
 IN_FLIGHT = 8
 """Plans sent and not acknowledged, at most; what comes then is merged into one."""
-REPORT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class RouterStatus:
     last_seen_ms: int | None
     drift: int
     """Objects repaired since it connected."""
+    mode: ForwardingMode | None
+    """As its agent said last; None when it never connected."""
     fast_path: dict[str, int]
     """Packets by reason, of a router with a fast path."""
 
@@ -74,6 +78,7 @@ class _Channel:
     failures: dict[str, EntryFailure] = field(default_factory=dict)
     connection: RouterConnection | None = None
     hello: Hello | None = None
+    mode: ForwardingMode | None = None
     last_seen: float | None = None
     last_seen_ms: int | None = None
     drift: int = 0
@@ -90,7 +95,7 @@ class RouterConnection:
         self._outgoing: asyncio.Queue[FromController] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write(), name=f"to-{channel.router}")
         self._writer.add_done_callback(self._stopped)
-        self.reports: list[asyncio.Future[Report]] = []
+        self.questions = Questions(channel.router, self.post)
 
     def post(self, message: FromController) -> None:
         """Queue a message; messages keep their order."""
@@ -115,9 +120,7 @@ class RouterConnection:
     def closed(self) -> None:
         """Tell the hub that the transport is gone."""
         self._writer.cancel()
-        for waiting in self.reports:
-            if not waiting.done():
-                waiting.set_exception(_not_connected(self._channel.router))
+        self.questions.close()
         self._hub.disconnected(self._channel, self)
 
     def drop(self) -> None:
@@ -176,6 +179,7 @@ class Hub:
     def _greet(self, channel: _Channel, hello: Hello) -> None:
         """Answer a Hello with the whole plan: whatever was under way is in it."""
         channel.hello = hello
+        channel.mode = "ebpf" if hello.capabilities.get(FAST_PATH) else "netlink"
         channel.acked = -1
         channel.in_flight.clear()
         channel.waiting_put.clear()
@@ -245,10 +249,10 @@ class Hub:
                             "superfluous": message.superfluous,
                         },
                     )
-                for waiting in connection.reports:
-                    if not waiting.done():
-                        waiting.set_result(message)
-                connection.reports.clear()
+                connection.questions.take(message)
+            case ModeReport():
+                self._changed_over(channel, message.mode)
+                connection.questions.take(message)
             case Telemetry():
                 self.traffic.take(channel.router, message)
             case Detected():
@@ -266,6 +270,11 @@ class Hub:
         channel.in_flight = [sent for sent in channel.in_flight if sent > revision]
         self._flush(channel)
         self.on_progress(channel.router)
+
+    def _changed_over(self, channel: _Channel, mode: ForwardingMode) -> None:
+        if mode != channel.mode:
+            channel.mode = mode
+            self.traffic.open(channel.router)  # what was counted went with the fast path
 
     def _seen(self, channel: _Channel) -> None:
         channel.last_seen = self._clock.monotonic()
@@ -335,35 +344,30 @@ class Hub:
                 failures=tuple(channel.failures.values()),
                 last_seen_ms=channel.last_seen_ms,
                 drift=channel.drift,
+                mode=channel.mode,
                 fast_path=self.traffic.reasons(name),
             )
             for name, channel in sorted(self._channels.items())
         ]
 
     async def resync(self, router: str) -> Report:
-        """Have a router read its kernel back, repair and report."""
+        """Have a router read its kernel back, repair and report. Raises Refusal."""
+        return await self._questions(router).resync()
+
+    async def set_mode(self, router: str, mode: ForwardingMode) -> None:
+        """Have a router forward in another mode. Raises Refusal, also when it cannot."""
+        await self._questions(router).set_mode(mode)
+
+    def _questions(self, router: str) -> Questions:
         channel = self._channels.get(router)
         if channel is None:
             raise Refusal("unknown-router", f"{router!r} is no router of this domain", 404)
         if channel.connection is None:
-            raise _not_connected(router)
-        waiting: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
-        channel.connection.reports.append(waiting)
-        channel.connection.post(Resync())
-        try:
-            return await asyncio.wait_for(waiting, REPORT_TIMEOUT_S)
-        except TimeoutError:
-            raise _not_connected(router) from None
+            raise not_connected(router)
+        return channel.connection.questions
 
     def drop_all(self) -> None:
         """Close every connection; routers forward on and will come back."""
         for channel in self._channels.values():
             if channel.connection is not None:
                 channel.connection.drop()
-
-
-def _not_connected(router: str) -> Refusal:
-    return Refusal(
-        "router-not-connected",
-        f"the agent of {router} is not connected; start it and look at its log",
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv6Network
@@ -21,6 +20,7 @@ from srv6dmm.controller.measure import Measurements, Timings
 from srv6dmm.controller.rollout import Rollouts, Ticket, finish
 from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
+from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import Planner
@@ -30,7 +30,7 @@ from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan
 from srv6dmm.model.state import Binding, Change, RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import Topology
-from srv6dmm.model.wire import Hello, Report
+from srv6dmm.model.wire import ForwardingMode, Hello, Report
 from srv6dmm.store.interface import Store
 
 log = structlog.get_logger()
@@ -80,7 +80,7 @@ class Controller:
         self._store = store
         self._ledger = Ledger(store, self._publish)
         _check_topology(self.state, topology)
-        self._queues: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
         self._started = False
@@ -157,7 +157,7 @@ class Controller:
     async def _submit(self, event: Event) -> Submitted:
         clock = self._clock
         started = clock.monotonic()
-        async with self._turn(event.mobile_node):
+        async with self._turns.of(event.mobile_node):
             try:
                 decision = mobility.decide(
                     self._ledger.newest, event, clock.now_ms(), self.topology, self.parameters
@@ -211,6 +211,10 @@ class Controller:
     async def resync(self, router: str) -> Report:
         """Have a router read its kernel back, repair and report. Raises Refusal."""
         return await self._hub.resync(router)
+
+    async def set_mode(self, router: str, mode: ForwardingMode) -> None:
+        """Have a router forward in another mode. Raises Refusal, also when it cannot."""
+        await self._hub.set_mode(router, mode)
 
     def pending_routers(self, key: SessionKey) -> list[str]:
         """Return the routers a session's roll-out still waits for."""
@@ -289,7 +293,7 @@ class Controller:
         self._spawn(self._advance(session))
 
     async def _advance(self, acknowledged: Session) -> None:
-        async with self._turn(acknowledged.mobile_node):
+        async with self._turns.of(acknowledged.mobile_node):
             session = self._ledger.newest.sessions.get(acknowledged.key)
             if session is None or _stage(session) != _stage(acknowledged):
                 return
@@ -307,7 +311,7 @@ class Controller:
         self._spawn(self._abort(session, refusal))
 
     async def _abort(self, failed: Session, refusal: Refusal) -> None:
-        async with self._turn(failed.mobile_node):
+        async with self._turns.of(failed.mobile_node):
             session = self._ledger.newest.sessions.get(failed.key)
             if session is None or _stage(session) != _stage(failed):
                 return
@@ -349,7 +353,7 @@ class Controller:
         session = self._ledger.newest.sessions.get(key)  # type: ignore[call-overload]
         if session is None:
             return
-        async with self._turn(session.mobile_node):
+        async with self._turns.of(session.mobile_node):
             if kind == "late" and self._rollouts.pending(session.key):
                 self._timers.add([(self._clock.now_ms() + BEHIND_RETRY_MS, timer)])
                 return
@@ -391,22 +395,6 @@ class Controller:
             self._hub.supervise()
 
     # Small things.
-
-    @asynccontextmanager
-    async def _turn(self, mobile_node: str) -> AsyncIterator[None]:
-        """One queue per mobile node: its events are decided and made durable in order."""
-        lock, users = self._queues.get(mobile_node, (None, 0))
-        lock = lock or asyncio.Lock()
-        self._queues[mobile_node] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._queues[mobile_node]
-            if users == 1:
-                del self._queues[mobile_node]
-            else:
-                self._queues[mobile_node] = (lock, users - 1)
 
     def _replayed(
         self, key: SessionKey, answer: Answer, timings: Timings, started: float

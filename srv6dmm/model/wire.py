@@ -1,18 +1,24 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
 Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry /
-Detected.
-Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync.
+Detected / ModeReport.
+Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
+from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
 
 PROTOCOL = 2
+
+ForwardingMode = Literal["ebpf", "netlink"]
+"""How a router forwards: by the kernel's routes alone, or by the fast path in front of them."""
+FAST_PATH = "fast_path"
+"""The capability that says, in a Hello, that the mode in effect is `ebpf`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,26 @@ class DeltaPlan:
 @dataclass(frozen=True, slots=True)
 class Resync:
     """Read the kernel back now, repair, and answer with a Report."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetMode:
+    """Forward in this mode from now on; the answer is a ModeReport. Nothing is lost meanwhile.
+
+    The choice is the running agent's: its successor begins in the mode it is started in.
+    """
+
+    mode: ForwardingMode
+
+
+@dataclass(frozen=True, slots=True)
+class ModeReport:
+    """What came of a SetMode: the mode asked for, the one in effect, and why they differ."""
+
+    asked: ForwardingMode
+    mode: ForwardingMode
+    reason: str | None
+    """None when the mode in effect is the one asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,5 +175,5 @@ class Detected:
     """Agent's CLOCK_REALTIME in milliseconds."""
 
 
-FromAgent = Hello | Ack | Failed | Heartbeat | Report | Telemetry | Detected
-FromController = Welcome | FullPlan | DeltaPlan | Resync
+FromAgent = Hello | Ack | Failed | Heartbeat | Report | Telemetry | Detected | ModeReport
+FromController = Welcome | FullPlan | DeltaPlan | Resync | SetMode

@@ -31,8 +31,10 @@ from srv6dmm.model.wire import (
     FromController,
     FullPlan,
     Hello,
+    ModeReport,
     Report,
     Resync,
+    SetMode,
 )
 from srv6dmm.store.interface import Store
 from srv6dmm.store.memory import MemoryStore
@@ -53,6 +55,8 @@ class Agent:
         self.refuses: Callable[[str], bool] = lambda key: False
         self.mute = False
         self.drifted: tuple[str, ...] = ()
+        self.unable: str | None = None
+        """Why it cannot have a fast path."""
         self.gone = False
         self._connection: RouterConnection = controller.connect(
             hello(router), self._hear, self._closed
@@ -74,6 +78,10 @@ class Agent:
             case Resync():
                 report = Report(0, self.drifted, (), (), {"fc00::1": (1, 2, 3)})
                 await self._connection.receive(report)
+            case SetMode(mode="ebpf") if self.unable is not None:
+                await self._connection.receive(ModeReport("ebpf", "netlink", self.unable))
+            case SetMode(mode=mode) if not self.mute:
+                await self._connection.receive(ModeReport(mode, mode, None))
 
     async def _answer(self, revision: int, keys: tuple[str, ...]) -> None:
         refused = [key for key in keys if self.refuses(key)]

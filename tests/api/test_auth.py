@@ -41,6 +41,7 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("GET", "/v1/routers/ar1", None, READING),
     ("GET", "/v1/routers/ar1/plan", None, READING),
     ("POST", "/v1/routers/ar1/resync", None, {"admin"}),
+    ("PUT", "/v1/routers/ar1/mode", {"mode": "netlink"}, {"admin"}),
     ("GET", "/v1/paths?from=br1&to=ar1", None, READING),
     ("GET", "/v1/topology", None, READING),
     ("GET", "/metrics", None, READING),

@@ -118,6 +118,17 @@ async def test_drift_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
         assert "not connected" in await sh.run("route", "diff", "br1", status=1)
 
 
+async def test_the_mode_of_a_router(tmp_path: Path) -> None:
+    async with shell(tmp_path) as sh:
+        assert "br1: netlink" in await sh.run("agent", "mode", "br1")
+        assert "br1: ebpf" in await sh.run("agent", "mode", "br1", "ebpf")
+        assert await sh.json("agent", "mode", "br1") == {"router": "br1", "mode": "ebpf"}
+        sh.site.agents["ar1"].unable = "no BTF"
+        said = await sh.run("agent", "mode", "ar1", "ebpf", status=1)
+        assert "ar1 stays in mode netlink: no BTF" in said.replace("\n", " ")
+        await sh.run("agent", "mode", "ar1", "auto", status=2)
+
+
 async def test_problems_print_their_detail(tmp_path: Path) -> None:
     async with shell(tmp_path, agents=False) as sh:
         said = await sh.run("mn", "attach", "mn1", "ar9", MAC, status=1)

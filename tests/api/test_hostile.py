@@ -266,6 +266,7 @@ async def test_unknown_routes(method: str, path: str) -> None:
         ("POST", "/v1/routers", "GET"),
         ("PUT", "/v1/mobile-nodes/mn1", "GET"),
         ("GET", "/v1/routers/ar1/resync", "POST"),
+        ("POST", "/v1/routers/ar1/mode", "PUT"),
         ("TRACE", "/metrics", "GET"),
     ],
 )

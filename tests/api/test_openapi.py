@@ -42,6 +42,7 @@ OPERATIONS = (
     "GET /v1/routers/{router}",
     "GET /v1/routers/{router}/plan",
     "POST /v1/routers/{router}/resync",
+    "PUT /v1/routers/{router}/mode",
     "GET /v1/paths",
     "GET /v1/topology",
     "GET /metrics",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 from srv6dmm_api import shapes
 
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.wire import PrefixTraffic, Telemetry
+from srv6dmm.model.wire import ModeReport, PrefixTraffic, Telemetry
 from tests.api.support import Agent, Site, refused, running
 
 
@@ -145,6 +147,60 @@ async def test_resync_reports_drift_and_refuses_without_an_agent() -> None:
         refused(await site.client.post("/v1/routers/ar9/resync"), 404, "unknown-router")
         site.agents["ar1"].disconnect()
         refused(await site.client.post("/v1/routers/ar1/resync"), 409, "router-not-connected")
+
+
+async def _put_mode(site: Site, router: str, mode: str) -> httpx.Response:
+    return await site.client.put(f"/v1/routers/{router}/mode", json={"mode": mode})
+
+
+async def _mode(site: Site, router: str) -> Any:
+    return (await _get(site, f"/v1/routers/{router}", shapes.RouterShape))["mode"]
+
+
+async def test_a_router_changes_its_mode_and_shows_it() -> None:
+    async with running(agents=False) as site:
+        assert await _mode(site, "br1") is None
+        site.connect_agents()
+        assert await _mode(site, "br1") == "netlink"
+        response = await _put_mode(site, "br1", "ebpf")
+        assert response.status_code == 200, response.text
+        shapes.ModeShape.model_validate_json(response.content)
+        assert response.json() == {"router": "br1", "mode": "ebpf"}
+        assert [await _mode(site, name) for name in ("br1", "ar1")] == ["ebpf", "netlink"]
+        await site.agents["br1"].tell(Telemetry({"steered": 3}, (), ()))
+        for mode, counted in (("ebpf", {"steered": 3}), ("netlink", {}), ("netlink", {})):
+            assert (await _put_mode(site, "br1", mode)).json()["mode"] == mode
+            router = await _get(site, "/v1/routers/br1", shapes.RouterShape)
+            assert (router["mode"], router["fast_path"]) == (mode, counted)
+        await _put_mode(site, "br1", "ebpf")
+        site.agents["br1"] = Agent(site.controller, "br1")  # started again: in a mode of its own
+        assert await _mode(site, "br1") == "netlink"
+
+
+async def test_a_router_that_cannot_says_why_and_stays_as_it_is() -> None:
+    async with running() as site:
+        site.agents["br1"].unable = "map paths: operation not permitted"
+        document = refused(await _put_mode(site, "br1", "ebpf"), 409, "mode-unavailable")
+        assert document["mode"] == await _mode(site, "br1") == "netlink"
+        assert "br1 stays in mode netlink: map paths" in document["detail"]
+        refused(await _put_mode(site, "ar9", "ebpf"), 404, "unknown-router")
+        refused(await _put_mode(site, "br1", "auto"), 422, "validation")
+        refused(await site.client.put("/v1/routers/br1/mode"), 422, "validation")
+        site.agents["ar1"].disconnect()
+        refused(await _put_mode(site, "ar1", "ebpf"), 409, "router-not-connected")
+
+
+async def test_an_agent_that_goes_away_while_it_changes_over() -> None:
+    async with running() as site:
+        site.agents["br1"].mute = True
+        asking = [asyncio.create_task(_put_mode(site, "br1", mode)) for mode in ("ebpf", "netlink")]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in asking)
+        await site.agents["br1"].tell(ModeReport("netlink", "netlink", None))
+        assert (await asking[1]).json() == {"router": "br1", "mode": "netlink"}
+        assert not asking[0].done(), "the answer to one question was taken for another's"
+        site.agents["br1"].disconnect()
+        refused(await asking[0], 409, "router-not-connected")
 
 
 async def test_paths_between_routers() -> None:

@@ -121,3 +121,17 @@ def test_the_next_agent_goes_on_detecting(campus: Running) -> None:
     campus.scenario.radio.associate("mn2", "ar1")
     _solicit(campus, "mn2")
     wait_for("handed over", lambda: _serving(campus, "mn2") == "ar1", 5)
+
+
+def test_detection_follows_the_mode(campus: Running) -> None:
+    """Of the running agent: without the fast path nobody sees arrivals, with it again they are."""
+    page = "/v1/routers/ar4/mode"
+    for mode in ("netlink", "ebpf"):
+        answer = campus.domain.client.put(page, json={"mode": mode})
+        assert answer.status_code == 200, answer.text
+        campus.scenario.radio.associate("mn2", "ar4")
+        _solicit(campus, "mn2")
+        if mode == "netlink":
+            assert _serving(campus, "mn2") == "ar1"
+            campus.scenario.radio.associate("mn2", "ar1")
+    wait_for("handed over", lambda: _serving(campus, "mn2") == "ar4", 5)

@@ -1,20 +1,14 @@
-"""The fast path under traffic of every shape, and changed under traffic: nothing is lost.
-
-mn1 and mn2 are away from home, at ar3 and ar4: both directions between them are steered by one
-access router and delivered by the other. `cn` is steered to by br1.
-"""
+"""The fast path under traffic of every shape, and changed under traffic: nothing is lost."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import select
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address
 
 import pytest
 from scapy.layers.inet import UDP
@@ -25,18 +19,15 @@ from scapy.packet import Packet
 from srv6dmm.core.planner import Planner
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import loader, pins
-from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.lab.domain import agent_name
 from srv6dmm.model.parameters import MobilityParameters
-from tests.netns.kernels import Space, spaces
-from tests.netns.running import Running, forwarding, lossless, running, wait_for
+from tests.netns.kernels import spaces
+from tests.netns.moved import AT, CORRESPONDENT, address, moved, programs, steered_traffic, traces
+from tests.netns.running import Running, forwarding, running, wait_for
 
 pytestmark = pytest.mark.root
 
-AT = {"mn1": "ar3", "mn2": "ar4"}
-HOME = {"mn1": "ar1", "mn2": "ar2"}
-CORRESPONDENT = "2001:db8:cafe::2"
 UDP_SEGMENT, IPV6_RECVERR, SOL_UDP = 103, 25, 17
 TIME_EXCEEDED = 3
 SEGMENT = 1200
@@ -53,18 +44,8 @@ LEFT_OUT = (
 
 @pytest.fixture(scope="module")
 def campus() -> Iterator[Running]:
-    with running("campus.yaml", "trf", "ebpf") as up:
-        for node, router in AT.items():
-            up.home(node, HOME[node])
-            up.scenario.soft_handover(node, router)
-        for node in AT:
-            wait_for(f"{node} settled", lambda node=node: up.settled(node))
+    with moved("trf", "ebpf") as up:
         yield up
-
-
-def address(campus: Running, node: str) -> str:
-    """Return a node's address of its first router, which is steered, or a correspondent's."""
-    return str(campus.address_of(node, HOME[node])) if node in HOME else CORRESPONDENT
 
 
 def opened(campus: Running, node: str, kind: socket.SocketKind, port: int = 0) -> socket.socket:
@@ -327,31 +308,10 @@ def test_nobody_outside_may_speak_to_a_sid(
 # --- changed under traffic -------------------------------------------------------------------
 
 
-def programs(campus: Running, router: str) -> dict[str, int]:
-    """Return interface -> the kernel's number of our program there."""
-    space = campus.lab.namespace(router)
-    with namespace.inside(space):
-        indexes = {name: index for index, name in socket.if_nameindex()}
-    hooks = Hooks(space, pins.directory(space))
-    try:
-        found = {name: hooks.program_at(name, index) for name, index in indexes.items()}
-    finally:
-        hooks.close()
-    return {name: number for name, number in found.items() if number is not None}
-
-
 def replaced(campus: Running, router: str, before: dict[str, int]) -> bool:
     """Tell whether every interface has a program, and another one than before."""
     now = programs(campus, router)
     return now.keys() == before.keys() and not set(now.values()) & set(before.values())
-
-
-@contextmanager
-def steered_traffic(campus: Running) -> Iterator[None]:
-    """Probe both ways within the block; mn1 must lose nothing."""
-    with campus.probing("mn1", address=IPv6Address(address(campus, "mn1")), rate=500) as results:
-        yield
-    lossless(results)
 
 
 @pytest.mark.parametrize("router", ["br1", "ar3"])
@@ -395,22 +355,6 @@ def test_an_agent_killed_while_it_replaces_programs(campus: Running) -> None:
         campus.domain.wait_ready()
     assert campus.drift() == []
     assert not [path.name for path in pinned.parent.iterdir() if path.name.startswith("fresh")]
-
-
-def traces(campus: Running) -> list[str]:
-    """Return what of the fast path is at tc and on disk, anywhere in the domain."""
-    found = []
-    for router in campus.lab.topology.routers():
-        space = Space(campus.lab.namespace(router.name))
-        if pins.home(space.name).exists():
-            found.append(f"{router.name}: {pins.home(space.name)}")
-        shown = campus.run(router.name, "tc", "-j", "qdisc", "show").stdout
-        hooks = [one["dev"] for one in json.loads(shown) if one["kind"] == "clsact"]
-        found += [f"{router.name}: clsact at {device}" for device in hooks]
-        found += [
-            f"{router.name}: a program at {device}" for device in programs(campus, router.name)
-        ]
-    return found
 
 
 def start_all(campus: Running, *, kill: bool) -> None:

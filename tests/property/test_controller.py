@@ -397,7 +397,7 @@ class Trouble(RuleBasedStateMachine):
         ledger, rollouts, hub = controller._ledger, controller._rollouts, controller._hub
         assert ledger.newest == ledger.durable
         assert not ledger._decided
-        assert not controller._queues
+        assert not controller._turns
         assert not controller._submits
         assert len(controller._tasks) == 2, "timers and supervision"
         assert not rollouts._stages

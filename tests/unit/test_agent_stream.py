@@ -25,10 +25,13 @@ from srv6dmm.model.wire import (
     Ack,
     DeltaPlan,
     Failed,
+    ForwardingMode,
     FullPlan,
     Hello,
+    ModeReport,
     Report,
     Resync,
+    SetMode,
 )
 from tests.agents import (
     AWAY,
@@ -72,6 +75,18 @@ class _Told(Advertiser):
         self.log.append(("gone", key))
 
 
+class _Modes:
+    """Changes over at once, to whatever is asked for."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.mode: ForwardingMode = "netlink"
+        self._worker = worker
+
+    def ask(self, mode: ForwardingMode) -> None:
+        self.mode = mode
+        self._worker.tell(ModeReport(mode, mode, None))
+
+
 class Agent:
     """A stream, a worker and a kernel in memory."""
 
@@ -80,7 +95,9 @@ class Agent:
         self.advertiser = _Told(kernel)
         self.worker = Worker(kernel, True, self.advertiser, TooBigRelay(None), resync_s)
         settings = AgentSettings(router=ROUTER, controller=f"ws+unix://{path}", token="secret")
-        self.stream = Stream(settings, self.worker, "boot-1", {"encap_red": True}, lambda: 0.0)
+        modes = _Modes(self.worker)
+        able = {"encap_red": True}
+        self.stream = Stream(settings, self.worker, modes, "boot-1", able, lambda: 0.0)
 
 
 @asynccontextmanager
@@ -118,7 +135,7 @@ async def test_hello_plan_ack_delta_ack(tmp_path: Path) -> None:
     async with both(tmp_path) as (fake, made):
         hello = await fake.next(Hello)
         assert (hello.router, hello.boot_id, hello.applied) == (ROUTER, "boot-1", None)
-        assert hello.capabilities == {"encap_red": True}
+        assert hello.capabilities == {"encap_red": True, "fast_path": False}
         assert fake.paths == [f"/v1/routers/{ROUTER}/stream"]
         assert fake.authorization == ["Bearer secret"]
         await fake.send(FullPlan(7, WHOLE))
@@ -344,6 +361,18 @@ async def test_a_resync_on_demand_is_answered_also_without_drift(tmp_path: Path)
         await fake.send(Resync())
         assert await fake.next(Report) == Report(7, (), (), (), {})
         assert made.kernel.operations == []
+
+
+# --- modes -----------------------------------------------------------------------------------
+
+
+async def test_a_mode_is_asked_for_reported_and_in_the_next_hello(tmp_path: Path) -> None:
+    async with both(tmp_path) as (fake, _):
+        await _in_step(fake)
+        await fake.send(SetMode("ebpf"))
+        assert await fake.next(ModeReport) == ModeReport("ebpf", "ebpf", None)
+        await fake.hang_up()
+        assert (await fake.next(Hello)).capabilities == {"encap_red": True, "fast_path": True}
 
 
 # --- big plans -------------------------------------------------------------------------------

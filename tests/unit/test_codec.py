@@ -67,10 +67,12 @@ MESSAGES: tuple[wire.FromAgent | wire.FromController, ...] = (
     wire.Report(3, ("a",), (), ("b", "c"), {"fc00::1": (1, 2, 3)}),
     wire.Telemetry({"steered": 7}, (wire.PrefixTraffic(NETWORK, 3, 4200, 15),), (NETWORK,)),
     wire.Detected("solicitation", "02:00:00:00:00:01", ADDRESS, 1_700_000_000_000),
+    wire.ModeReport("ebpf", "netlink", "no tcx and no clsact"),
     wire.Welcome(1.0, "boot"),
     wire.FullPlan(5, ENTRIES),
     wire.DeltaPlan(5, 6, ENTRIES, ("mobile 2001:db8::/64",)),
     wire.Resync(),
+    wire.SetMode("ebpf"),
 )
 
 
@@ -124,6 +126,7 @@ def test_records_come_back_equal(change: Change) -> None:
         (b'["Ack", {}]', "revision"),
         (b'["Ack", {"revision": "3", "applied_at_ms": 1, "took_ms": 1}]', r"int.*\$\.revision"),
         (b'["Ack", {"revision": 3, "applied_at_ms": NaN, "took_ms": 1}]', "malformed"),
+        (b'["SetMode", {"mode": "auto"}]', r"auto.*\$\.mode"),
         (b'["Change", {}]', "unknown message 'Change': is the other side newer"),
         (b'["FullPlan", {"revision": 1, "entries": [["Teleport", {}]]}]', "unknown plan entry"),
         (b'["FullPlan", {"revision": 1, "entries": [], "extra": 1}]', "unknown field"),
