@@ -30,13 +30,13 @@ static __always_inline u32 at_sid(struct __sk_buff *skb, struct packet *packet)
     switch (sid->behavior) {
     case SID_END:
     case SID_END_X:
-        return end(skb, packet, &routing, sid);
+        return end(skb, packet, &routing, sid, settings);
     case SID_END_DT6:
         return end_dt6(skb, packet, &routing, sid);
     case SID_END_DX4:
         return end_dx4(skb, packet, &routing, sid);
     case SID_END_MAP:
-        return end_map(skb, packet, sid);
+        return end_map(skb, packet, sid, settings);
     }
     return TO_KERNEL(REASON_UNKNOWN_BEHAVIOR);
 }

@@ -62,7 +62,9 @@ static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
         u32 id = entry->path;
         struct path *path = paths.lookup(&id);
 
-        return path ? redirect_late(skb, outer, path, sid) : TO_KERNEL(REASON_NO_PATH);
+        if (!path || !path->header_length)
+            return TO_KERNEL(REASON_NO_PATH);
+        return redirect_late(skb, outer, path, sid);
     }
     to = deliveries.lookup(&prefix);
     if (!to)

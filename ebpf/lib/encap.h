@@ -10,22 +10,20 @@
 #define ENCAP_FLAGS (BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO)
 #define SRH_FIXED 8
 
-static __always_inline u64 mix(u64 hash, u64 value)
-{
-    hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
-    return hash ^ hash >> 32;
-}
-
 // RFC 6437: packets of a flow get the same label, flows get different ones, and never 0. The
 // sender's own label stands for the ports (RFC 6438 section 3).
 static __always_inline u32 flow_label_of(struct __sk_buff *skb, const struct packet *packet,
                                          u32 header)
 {
-    u64 hash = mix(packet->source.high, packet->source.low);
+    // Products that do not wait for each other.
+    u64 hash = packet->source.high * 0x9e3779b97f4a7c15ULL +
+               packet->source.low * 0xbf58476d1ce4e5b9ULL +
+               packet->destination.high * 0x94d049bb133111ebULL +
+               packet->destination.low * 0xd6e8feb86659fd93ULL;
 
-    hash = mix(mix(hash, packet->destination.high), packet->destination.low);
-    hash = mix(hash, packet->flow_label);
-    if (!packet->flow_label) {
+    if (packet->flow_label) {
+        hash += packet->flow_label * 0xff51afd7ed558ccdULL;
+    } else {
         u32 ports = 0;
 
         if (packet->next_header == IPPROTO_TCP || packet->next_header == IPPROTO_UDP) {
@@ -34,9 +32,9 @@ static __always_inline u32 flow_label_of(struct __sk_buff *skb, const struct pac
             if (packet->length >= header + 4 && at + 4 <= (void *)(long)skb->data_end)
                 ports = *(u32 *)at;
         }
-        hash = mix(hash, (u64)packet->next_header << 32 | ports);
+        hash += ((u64)packet->next_header << 32 | ports) * 0xc4ceb9fe1a85ec53ULL;
     }
-    hash = (hash ^ hash >> 20 ^ hash >> 40) & 0xfffff;
+    hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL >> 44;
     return hash ? hash : 1;
 }
 
@@ -84,28 +82,38 @@ static __always_inline int decrement(struct __sk_buff *skb, const struct packet 
 // devices give with a received packet is not kept up: transmission does not look at it, and a
 // receiver on this very host would find it wrong and add up for itself.
 static __always_inline int write_outer(struct __sk_buff *skb, const struct packet *packet,
-                                       const struct path *path, const u64 *outer, u32 length,
-                                       u8 inner)
+                                       const struct path *path, u64 first, u32 length, u8 inner)
 {
     void *data = (void *)(long)skb->data;
     void *end = (void *)(long)skb->data_end;
-    const u64 *srh = (const u64 *)(path->header + sizeof(struct ipv6hdr));
+    const u64 *from = (const u64 *)path->header;
     u64 *to = data + ETHERNET;
 
     if ((void *)(to + 5) > end)
         return -1;
-    to[0] = outer[0];
-    to[1] = outer[1];
-    to[2] = outer[2];
-    to[3] = outer[3];
-    to[4] = outer[4];
-#pragma unroll
-    for (u32 word = 0; word < (MAX_HEADER - 40) / 8; word++) {
-        if (40 + 8 * word >= length)
-            break;
-        if ((void *)(to + 6 + word) > end)
+    to[0] = first;
+    to[1] = from[1];
+    to[2] = from[2];
+    to[3] = from[3];
+    to[4] = from[4];
+    if (length > 40) { // the fixed part of an SRH and a segment; then segments
+        if ((void *)(to + 8) > end)
             return -1;
-        to[5 + word] = srh[word];
+        to[5] = from[5];
+        to[6] = from[6];
+        to[7] = from[7];
+    }
+#pragma unroll
+    for (u32 segment = 1; segment < MAX_SEGMENTS; segment++) {
+        u32 word = 6 + 2 * segment;
+
+        if (8 * word >= length)
+            break;
+        asm volatile("" : "+r"(to)); // unrolled, not a loop that counts
+        if ((void *)(to + word + 2) > end)
+            return -1;
+        to[word] = from[word];
+        to[word + 1] = from[word + 1];
     }
     if (inner != IPPROTO_IPV6) {
         if (length > 40) {
@@ -122,22 +130,24 @@ static __always_inline u32 encapsulate(struct __sk_buff *skb, struct packet *pac
                                        struct path *path, u32 header)
 {
     u32 length = path->header_length;
-    struct {
-        __be32 first;
-        __be16 payload;
-        u8 next_header;
-        u8 hop_limit;
-        struct in6 source, destination;
+    union {
+        struct {
+            __be32 first;
+            __be16 payload;
+            u8 next_header;
+            u8 hop_limit;
+        };
+        u64 word;
     } outer;
     u8 inner = packet->ethertype == bpf_htons(ETH_P_IPV6) ? IPPROTO_IPV6 : IPPROTO_IPIP;
     u32 payload;
 
-    if (length < sizeof(outer) || length > MAX_HEADER)
+    if (length < sizeof(struct ipv6hdr) || length > MAX_HEADER)
         return TO_KERNEL(REASON_NO_PATH);
-    payload = length - sizeof(outer) + packet->length;
+    payload = length - sizeof(struct ipv6hdr) + packet->length;
     if (greatest(skb, packet, header) + length > path->mtu || payload > 0xffff)
         return TO_KERNEL(REASON_OVERSIZE);
-    __builtin_memcpy(&outer, path->header, sizeof(outer));
+    outer.word = *(const u64 *)path->header;
     outer.first = bpf_htonl(6 << 28 | packet->traffic_class << 20 |
                             flow_label_of(skb, packet, header));
     outer.payload = bpf_htons(payload);
@@ -147,10 +157,10 @@ static __always_inline u32 encapsulate(struct __sk_buff *skb, struct packet *pac
         return TO_KERNEL(REASON_ADJUST_FAILED);
     if (bpf_skb_adjust_room(skb, length, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
         return packet->tagged ? DROP(REASON_STORE_FAILED) : TO_KERNEL(REASON_ADJUST_FAILED);
-    if (write_outer(skb, packet, path, (u64 *)&outer, length, inner))
+    if (write_outer(skb, packet, path, outer.word, length, inner))
         return DROP(REASON_STORE_FAILED);
     count(path->counter, packet->length);
-    return send_to(path->ifindex, &path->next_hop, REASON_STEERED);
+    return send_by(skb, path->hop, path->ifindex, &path->next_hop, REASON_STEERED);
 }
 
 #endif

@@ -23,16 +23,49 @@ static __always_inline int redestine(struct __sk_buff *skb, const struct packet 
     return 0;
 }
 
-static __always_inline u32 send_on(struct __sk_buff *skb, struct sid *sid)
+// The number of the next hop towards a destination, 0 where the kernel's routes know it alone.
+static __always_inline u32 hop_towards(const struct in6 *destination, const struct config *settings)
 {
-    if (sid->ifindex)
-        return send_to(sid->ifindex, &sid->next_hop, REASON_ENDPOINT);
+    u32 length = settings->locator_length;
+    u64 locator = bpf_ntohll(destination->high) >> ((64 - length) & 63);
+    u32 *found;
+
+    if (!length)
+        return 0;
+    found = routes.lookup(&locator);
+    return found ? *found : 0;
+}
+
+// A SID without a next hop of its own goes where its new destination leads.
+static __always_inline u32 hop_of(const struct sid *sid, const struct in6 *destination,
+                                  const struct config *settings)
+{
+    u32 number = sid->ifindex ? sid->hop : hop_towards(destination, settings);
+    struct hop *hop = hops.lookup(&number);
+
+    return hop && hop->resolved ? number : 0;
+}
+
+// Segments of a packet that is to be cut up are as long as its sender was told to make them.
+static __always_inline int fits(struct __sk_buff *skb, const struct packet *packet, u32 number)
+{
+    struct hop *hop = hops.lookup(&number);
+
+    return !hop || !hop->resolved || skb->gso_size || packet->length <= hop->mtu;
+}
+
+static __always_inline u32 send_on(struct __sk_buff *skb, struct sid *sid, u32 hop)
+{
+    if (hop || sid->ifindex)
+        return send_by(skb, hop, sid->ifindex, &sid->next_hop, REASON_ENDPOINT);
     return TO_KERNEL(REASON_ENDPOINT);
 }
 
 static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
-                               struct routing *routing, struct sid *sid)
+                               struct routing *routing, struct sid *sid,
+                               const struct config *settings)
 {
+    u32 hop;
     u32 at = packet->offset + sizeof(struct ipv6hdr);
     struct in6 *listed;
     struct in6 next;
@@ -50,30 +83,38 @@ static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
     if ((void *)(listed + 1) > (void *)(long)skb->data_end)
         return TO_KERNEL(REASON_TRUNCATED);
     next = *listed;
+    hop = hop_of(sid, &next, settings);
+    if (!fits(skb, packet, hop))
+        return TO_KERNEL(REASON_OVERSIZE);
     if (packet->tagged && bpf_skb_vlan_pop(skb))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
     srh = (void *)(long)skb->data + ETHERNET + sizeof(struct ipv6hdr);
-    if (redestine(skb, packet, &next, !sid->ifindex) || srh + 4 > (u8 *)(long)skb->data_end)
+    if (redestine(skb, packet, &next, !hop && !sid->ifindex) || srh + 4 > (u8 *)(long)skb->data_end)
         return DROP(REASON_STORE_FAILED);
     srh[3] = left;
     count(sid->counter, packet->length);
-    return send_on(skb, sid);
+    return send_on(skb, sid, hop);
 }
 
-static __always_inline u32 end_map(struct __sk_buff *skb, struct packet *packet, struct sid *sid)
+static __always_inline u32 end_map(struct __sk_buff *skb, struct packet *packet, struct sid *sid,
+                                   const struct config *settings)
 {
     struct in6 mapped = sid->mapped;
+    u32 hop;
 
     if (packet->hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
+    hop = hop_of(sid, &mapped, settings);
+    if (!fits(skb, packet, hop))
+        return TO_KERNEL(REASON_OVERSIZE);
     if (packet->tagged && bpf_skb_vlan_pop(skb))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
-    if (redestine(skb, packet, &mapped, !sid->ifindex))
+    if (redestine(skb, packet, &mapped, !hop && !sid->ifindex))
         return DROP(REASON_STORE_FAILED);
     count(sid->counter, packet->length);
-    return send_on(skb, sid);
+    return send_on(skb, sid, hop);
 }
 
 static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *packet,
@@ -83,6 +124,8 @@ static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *p
 
     if (!(path->flags & PATH_REDIRECT))
         return TO_KERNEL(REASON_NOT_IN_PLACE);
+    if (!skb->gso_size && packet->length > path->mtu)
+        return TO_KERNEL(REASON_OVERSIZE);
     if (packet->hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
     if (packet->tagged && bpf_skb_vlan_pop(skb))
@@ -92,7 +135,7 @@ static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *p
         return DROP(REASON_STORE_FAILED);
     count(sid->counter, packet->length);
     count(path->counter, packet->length);
-    return send_to(path->ifindex, &path->next_hop, REASON_REDIRECTED);
+    return send_by(skb, path->hop, path->ifindex, &path->next_hop, REASON_REDIRECTED);
 }
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-// Out of a device, by the kernel's neighbour entry of a next hop that is given: a lookup of the
-// route for every packet would cost half as much as all the rest.
+// Out of a device to a next hop that is given: a lookup of the route for every packet would cost
+// half as much as all the rest.
 #ifndef SRV6DMM_FORWARD_H
 #define SRV6DMM_FORWARD_H
 
@@ -26,16 +26,37 @@ static __always_inline u32 send_to4(u32 ifindex, __be32 next_hop, u32 reason)
     return redirected(redirect_neighbour(ifindex, &hop, sizeof(hop), 0), reason);
 }
 
+static __always_inline int addressed(struct __sk_buff *skb, const void *addresses)
+{
+    void *data = (void *)(long)skb->data;
+
+    if (data + ETHERNET > (void *)(long)skb->data_end)
+        return -1;
+    __builtin_memcpy(data, addresses, 2 * ETH_ALEN);
+    return 0;
+}
+
+static __always_inline u32 send_by(struct __sk_buff *skb, u32 number, u32 ifindex,
+                                   const struct in6 *next_hop, u32 reason)
+{
+    struct hop *hop = hops.lookup(&number);
+
+    if (!hop || !hop->resolved)
+        return send_to(ifindex, next_hop, reason);
+    if (addressed(skb, hop->mac))
+        return DROP(REASON_STORE_FAILED);
+    return redirected(bpf_redirect(hop->ifindex, 0), reason);
+}
+
 // To the mobile node on its port.
 static __always_inline u32 deliver(struct __sk_buff *skb, const struct delivery *to)
 {
-    if (to->flags & DELIVER_PEER) {
-        void *data = (void *)(long)skb->data;
-
-        if (data + ETHERNET > (void *)(long)skb->data_end)
+    if (to->flags & (DELIVER_PEER | DELIVER_DIRECT)) {
+        if (addressed(skb, to->mac))
             return DROP(REASON_STORE_FAILED);
-        __builtin_memcpy(data, to->mac, 2 * ETH_ALEN);
-        return redirected(redirect_to_peer(to->ifindex, 0), REASON_DELIVERED);
+        if (to->flags & DELIVER_PEER)
+            return redirected(redirect_to_peer(to->ifindex, 0), REASON_DELIVERED);
+        return redirected(bpf_redirect(to->ifindex, 0), REASON_DELIVERED);
     }
     return send_to(to->ifindex, &to->next_hop, REASON_DELIVERED);
 }

@@ -45,7 +45,7 @@ struct config {
     __u32 has_flows;           // look into `flows` before `prefixes`
     __u32 has_foreign;         // look into `foreign` after `prefixes`
     __u32 event_gap_ms;        // one event per link-layer address in so many milliseconds
-    __u32 reserved;
+    __u32 locator_length;      // bits, of every locator in `routes`; 0: there are none
 };
 
 enum steer_action {
@@ -77,6 +77,21 @@ struct foreign_key {
     __u8 address[16];
 };
 
+// Next hops by number: `hop` of paths and SIDs, 0 for none. What the neighbour table says of one is
+// here as long as it is reachable; else it is asked for every packet, which costs half as much as
+// all the rest.
+#define MAX_HOPS 1024
+
+struct hop {
+    __u32 ifindex;
+    __u16 resolved; // 0: the addresses are not known
+    __u16 mtu;      // of the device, octets
+    __u8 mac[6];
+    __u8 source_mac[6]; // the device's
+    __u32 reserved;
+    struct in6 next_hop;
+};
+
 enum path_flags {
     PATH_REDIRECT = 1, // the last segment alone leads there too: late packets are rewritten in place
 };
@@ -86,7 +101,8 @@ struct path {
     __u16 header_length; // 40, or 48 + 16 * entries of the SRH
     __u16 mtu;           // octets of the greatest outer packet
     __u32 counter;
-    __u32 flags;
+    __u16 flags;
+    __u16 hop;
     struct in6 next_hop; // on the device; a permanent or resolvable neighbour
     struct in6 last;     // the last segment
     // The outer header as it goes out, but for traffic class, flow label, payload length and the
@@ -100,13 +116,14 @@ struct delivery {
     __u32 counter;
     __u8 mac[6];        // the mobile node's
     __u8 source_mac[6]; // the port's
-    __u16 flags;        // DELIVER_PEER
+    __u16 flags;        // enum delivery_flags
     __u16 mtu;          // octets of the greatest packet; 0: not looked at
     struct in6 next_hop;
 };
 
 enum delivery_flags {
-    DELIVER_PEER = 1, // a veth whose other end is the node itself: straight into it
+    DELIVER_PEER = 1,   // a veth whose other end is the node itself: straight into it
+    DELIVER_DIRECT = 2, // out of the port, with the addresses given here
 };
 
 // The sources that may enter at a port. key: struct binding_key
@@ -135,7 +152,8 @@ enum sid_flags {
 // key: struct in6, the SID
 struct sid {
     __u32 behavior;
-    __u32 flags;
+    __u16 flags;
+    __u16 hop;
     __u32 ifindex; // of End.X, End.DX4 and End.DX6; 0: left to the kernel
     __u32 counter;
     struct in6 next_hop; // End.X, End.DX6; End.DX4: the IPv4 address in the first four octets

@@ -3,7 +3,8 @@
 // instructions: a new program finds the entries of the one it replaces, and the sizes here mean
 // nothing. Values that are replaced while packets read them are in hashes without preallocation:
 // an element is freed after a grace period, and a reader sees the old one or the new one, never
-// half of each.
+// half of each. Arrays are looked into without a call; an element of theirs is written only while
+// nothing names it, or in an order that leaves it whole for every reader.
 #ifndef SRV6DMM_MAPS_H
 #define SRV6DMM_MAPS_H
 
@@ -21,7 +22,9 @@ BPF_F_TABLE("hash", struct flow_key, struct steer, flows, 1,
             BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct foreign_key, struct steer, foreign, 1,
             BPF_F_NO_PREALLOC);
-BPF_F_TABLE("hash", u32, struct path, paths, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("array", u32, struct path, paths, 1, 0);
+BPF_F_TABLE("array", u32, struct hop, hops, MAX_HOPS, 0);
+BPF_F_TABLE("hash", u64, u32, routes, 1, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", u64, struct delivery, deliveries, 1,
             BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct binding_key, u32, bindings, 1,

@@ -11,6 +11,7 @@ import asyncio
 
 import structlog
 
+from srv6dmm.agent.adjacencies import Adjacencies
 from srv6dmm.agent.detect import Detector
 from srv6dmm.agent.fastpath import load_fast_path, retire
 from srv6dmm.agent.meter import Meter
@@ -28,7 +29,8 @@ log = structlog.get_logger()
 class ModeSwitch:
     """Which mode one router forwards in; changes over on request, one request after the other.
 
-    Arrivals are seen by the fast path only, so detection comes and goes with it.
+    Arrivals are seen by the fast path only, so detection comes and goes with it, and so does the
+    care for its next hops' link-layer addresses.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ModeSwitch:
         self._namespace = network_namespace
         self._detect = detect
         self._detector: Detector | None = None
+        self._adjacencies: Adjacencies | None = None
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,8 +52,10 @@ class ModeSwitch:
         return "netlink" if self._kernel.fast is None else "ebpf"
 
     def start(self) -> None:
-        """Listen to arrivals where they are to be detected. Raises OSError."""
+        """Follow neighbours, and listen to arrivals where they are to be detected. OSError."""
         fast = self._kernel.fast
+        if fast is not None:
+            self._follow(fast)
         if fast is not None and self._detect:
             self._listen(fast.arrivals())
         elif self._detect:
@@ -69,6 +74,7 @@ class ModeSwitch:
         """Finish what is under way and stop listening; the mode stays until the next start."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._mute()
+        self._leave_neighbours()
 
     async def _change(self, mode: ForwardingMode) -> None:
         reason = None
@@ -96,6 +102,7 @@ class ModeSwitch:
             return Meter(fast)
 
         await self._worker.change_over(enter)
+        self._follow(fast)
         if ring is not None:
             self._listen(ring)
 
@@ -134,8 +141,24 @@ class ModeSwitch:
             if failures:
                 reconciler.use_fast_path(False)  # what was refused may have been of the fast path
 
-        await self._worker.change_over(leave)
+        self._leave_neighbours()
+        try:
+            await self._worker.change_over(leave)
+        except (Srv6dmmError, OSError):
+            self._follow(fast)
+            raise
         self._mute()
+
+    # --- neighbours --------------------------------------------------------------------------
+
+    def _follow(self, fast: FastPath) -> None:
+        self._adjacencies = Adjacencies(fast.neighbourhood())
+        self._adjacencies.start()
+
+    def _leave_neighbours(self) -> None:
+        if self._adjacencies is not None:
+            self._adjacencies.close()
+            self._adjacencies = None
 
     # --- arrivals ----------------------------------------------------------------------------
 

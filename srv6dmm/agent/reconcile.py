@@ -16,6 +16,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastDelivery,
     FastDrop,
     FastPort,
+    FastRoute,
     FastSettings,
     FastSid,
     FastSteering,
@@ -76,7 +77,7 @@ def _rank(item: KernelObject) -> int:
             return 7
         case FastPort():
             return 9  # a filter is attached when all that it looks up is there
-        case FastSettings() | FastSid() | FastSteering() | FastDelivery():
+        case FastSettings() | FastSid() | FastRoute() | FastSteering() | FastDelivery():
             return 8  # a short cut never before the road
         case FastDrop() | FastBinding():
             return 8

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import IPv6Address
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.dataplane.fastpath.objects import (
     Facing,
@@ -12,6 +12,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastDrop,
     FastObject,
     FastPort,
+    FastRoute,
     FastSettings,
     FastSid,
     FastSteering,
@@ -30,7 +31,6 @@ from srv6dmm.dataplane.objects import (
     Sysctl,
     TunnelSource,
 )
-from srv6dmm.model.addresses import IPv6Network
 from srv6dmm.model.plan import (
     Advertisement,
     Delivery,
@@ -60,6 +60,11 @@ class Host:
     """Whether the fast path is to tell of mobile nodes that arrive."""
     source: IPv6Address | None = None
     """Outer source of what this router encapsulates."""
+    access_mac: str | None = None
+    """Link-layer address of the access interface."""
+    sid_block: IPv6Network | None = None
+    locator_length: int = 0
+    """Bits of every locator of the domain; 0 where they differ."""
 
     @classmethod
     def of(
@@ -79,8 +84,16 @@ class Host:
             devices += settings.core_interfaces
             devices += [interface for interface, _, _ in settings.host_interfaces]
             devices += [settings.access_interface] if settings.access_interface else []
-        source = settings.loopback if settings is not None else None
-        return cls(encap_red, devices[0] if devices else "lo", fast, detect, source)
+        host = cls(encap_red, devices[0] if devices else "lo", fast, detect)
+        if settings is None:
+            return host
+        return replace(
+            host,
+            source=settings.loopback,
+            access_mac=settings.access_mac,
+            sid_block=settings.sid_block,
+            locator_length=settings.locator_length,
+        )
 
 
 def translate(entry: PlanEntry, host: Host) -> tuple[KernelObject, ...]:
@@ -109,6 +122,7 @@ def _fast(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
                     entry.link_layer_address,
                     entry.link_local,
                     entry.mtu,
+                    host.access_mac,
                 ),
                 FastBinding(entry.prefix, entry.interface, entry.link_layer_address),
             )
@@ -128,8 +142,19 @@ def _fast(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
                     entry.mtu,
                 ),
             )
-        case UnderlayRoute() | UnreachableRoute() | Advertisement():
+        case UnderlayRoute():
+            return _fast_route(entry, host)
+        case UnreachableRoute() | Advertisement():
             return ()
+
+
+def _fast_route(entry: UnderlayRoute, host: Host) -> tuple[FastRoute, ...]:
+    """Locators of one length; of several next hops the kernel chooses."""
+    if host.sid_block is None or entry.prefix.prefixlen != host.locator_length:
+        return ()
+    if len(entry.next_hops) != 1 or not entry.prefix.subnet_of(host.sid_block):
+        return ()
+    return (FastRoute(entry.prefix, *entry.next_hops[0]),)
 
 
 def _fast_sid(entry: LocalSid) -> tuple[FastSid, ...]:
@@ -152,7 +177,7 @@ def _ports(entry: RouterSettings, detect: bool) -> tuple[FastObject, ...]:
         ports.append(FastPort(entry.access_interface, Facing.ACCESS, detect))
     if entry.sid_block is None:
         return tuple(ports)
-    return (FastSettings(entry.sid_block), *ports)
+    return (FastSettings(entry.sid_block, entry.locator_length), *ports)
 
 
 def _slow(entry: PlanEntry, host: Host) -> tuple[NativeObject, ...]:

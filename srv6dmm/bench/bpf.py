@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 from srv6dmm.dataplane.fastpath import syscalls
-from srv6dmm.dataplane.fastpath.layout import ARRAY, PERCPU_ARRAY
+from srv6dmm.dataplane.fastpath.tables import ARRAY, PERCPU_ARRAY
 
 XDP = 6
 MMAPABLE = 0x400

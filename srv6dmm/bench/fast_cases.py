@@ -7,12 +7,13 @@ from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 from itertools import accumulate
 
-from srv6dmm.bench.fast_router import FastRouter
+from srv6dmm.bench.fast_router import LOCATOR_LENGTH, FastRouter
 from srv6dmm.bench.inject import Draws
 from srv6dmm.bench.kernel_cases import DELIVER, DRAWS, END, SIDS, Case, towards, tunnelled
 from srv6dmm.bench.rig import ACCESS, CORE, OUT
 from srv6dmm.dataplane.fastpath import layout
-from srv6dmm.dataplane.fastpath.layout import Limits, SidCode, SteerAction
+from srv6dmm.dataplane.fastpath.layout import SidCode, SteerAction
+from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.model.sid import EncapMode
 
 SIZES = {"1k": 1_000, "100k": 100_000, "1m": 1_000_000}
@@ -76,6 +77,8 @@ def cases(router: FastRouter) -> list[Case]:
 def _sid_cases(router: FastRouter) -> list[Case]:
     rig = router.rig
     router.sid(DELIVER, SidCode.END_DT6)
+    for segment in SIDS:
+        router.route(IPv6Network((segment, LOCATOR_LENGTH), strict=False))
     router.sid(END, SidCode.END)
     router.sid(_END_X, SidCode.END_X, OUT)
     router.deliver(_destination(6), peer=True)

@@ -23,14 +23,16 @@ from srv6dmm.bench.rig import (
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import layout, loader, pins
 from srv6dmm.dataplane.fastpath.hooks import Hooks
-from srv6dmm.dataplane.fastpath.layout import Limits, PortRole, SteerAction
+from srv6dmm.dataplane.fastpath.layout import PortRole, SteerAction
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.reasons import Reason
+from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.model.sid import EncapMode, SegmentList
 
 _BOUND = (1).to_bytes(4, "little")
 _PATH_REDIRECT = 1
-DELIVER_PEER = 1
+LOCATOR_LENGTH = 48
+DELIVER_PEER, DELIVER_DIRECT = 1, 2
 
 
 class FastRouter:
@@ -89,7 +91,8 @@ class FastRouter:
     def configure(self, *, flows: bool = False, foreign: bool = False) -> None:
         """Write the settings."""
         settings = layout.Config(
-            SID_BLOCK.network_address, SID_BLOCK.netmask, int(flows), int(foreign)
+            *(SID_BLOCK.network_address, SID_BLOCK.netmask, int(flows), int(foreign)),
+            locator_length=LOCATOR_LENGTH,
         )
         self.put("config", bytes(4), settings.pack())
 
@@ -110,8 +113,17 @@ class FastRouter:
             next_hop=NEXT_HOP,
             last=segments[-1],
             header=header,
+            hop=self.hop(device),
         )
         self.put("paths", number.to_bytes(4, "little"), path.pack())
+
+    def hop(self, device: str = OUT) -> int:
+        """Resolve the sink at a device, as the agent does for neighbours; return its number."""
+        index = self.index[device]
+        source, target = map(frames.mac_octets, self.rig.sink_macs(device))
+        hop = layout.Hop(index, NEXT_HOP, True, MTU, target, source)
+        self.put("hops", index.to_bytes(4, "little"), hop.pack())
+        return index
 
     def encapsulating(self, path: int) -> bytes:
         """Return the value of an entry that leads along a path, with a counter of its own."""
@@ -139,7 +151,8 @@ class FastRouter:
         """Deliver a destination's /64 to the sink as a mobile node's."""
         source, target = map(frames.mac_octets, self.rig.sink_macs(OUT))
         delivery = layout.Delivery(
-            self.index[OUT], self.counter(), target, source, DELIVER_PEER if peer else 0, NEXT_HOP
+            *(self.index[OUT], self.counter(), target, source),
+            *(DELIVER_PEER if peer else DELIVER_DIRECT, NEXT_HOP),
         )
         self.put("deliveries", destination.packed[:8], delivery.pack())
         entry = layout.Steer(SteerAction.DELIVER, 0, self.counter())
@@ -152,8 +165,14 @@ class FastRouter:
             ifindex=self.index[device] if device else 0,
             counter=self.counter(),
             next_hop=NEXT_HOP if device else IPv6Address(0),
+            hop=self.hop(device) if device else 0,
         )
         self.put("sids", address.packed, sid.pack())
+
+    def route(self, locator: IPv6Network, device: str = OUT) -> None:
+        """Lead what an End sends on to a locator."""
+        key = (int(locator.network_address) >> 128 - LOCATOR_LENGTH).to_bytes(8, "little")
+        self.put("routes", key, self.hop(device).to_bytes(4, "little"))
 
     def reasons(self) -> dict[Reason, int]:
         """Return the counts of reasons."""

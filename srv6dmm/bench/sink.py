@@ -15,7 +15,7 @@ from srv6dmm.bench import bpf
 from srv6dmm.bench.assembler import CALL_LOAD_BYTES, Assembler
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import syscalls
-from srv6dmm.dataplane.fastpath.layout import PERCPU_ARRAY
+from srv6dmm.dataplane.fastpath.tables import PERCPU_ARRAY
 
 _SHOT = 2
 _LENGTH, _DATA, _DATA_END = 0, 76, 80  # offsets in struct __sk_buff

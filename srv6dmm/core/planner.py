@@ -81,6 +81,8 @@ class Planner:
         self._link_mtu = {
             (end.node, end.interface): link.mtu for link in topology.links for end in link.ends()
         }
+        lengths = {node.locator.prefix.prefixlen for node in topology.routers() if node.locator}
+        self._locator_length = lengths.pop() if len(lengths) == 1 else 0
         self._static = {
             node.name: {entry.key: entry for entry in self._static_entries(node)}
             for node in topology.routers()
@@ -312,6 +314,7 @@ class Planner:
             access_link_local=domain.router_link_local if access else None,
             access_mac=domain.router_mac if access else None,
             sid_block=domain.sid_block,
+            locator_length=self._locator_length,
         )
 
     def _local_sids(self, node: Node) -> Iterator[LocalSid]:

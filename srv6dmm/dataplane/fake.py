@@ -12,6 +12,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastDelivery,
     FastDrop,
     FastPort,
+    FastRoute,
     FastSettings,
     FastSid,
     FastSteering,
@@ -178,7 +179,7 @@ def _interfaces_of(item: KernelObject) -> tuple[str, ...]:
             return tuple(hop.interface for hop in item.next_hops)
         case Neighbour() | InterfaceAddress() | LinkAddress():
             return (item.interface,)
-        case FastPort() | FastBinding() | FastSteering() | FastDelivery():
+        case FastPort() | FastRoute() | FastBinding() | FastSteering() | FastDelivery():
             return (item.interface,)
         case FastSid():
             return (item.interface,) if item.interface else ()

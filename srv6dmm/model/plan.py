@@ -39,6 +39,8 @@ class RouterSettings:
     access_mac: str | None
     sid_block: IPv6Network | None = None
     """Where every SID of the domain lies: nobody outside may send there (RFC 8754 5.1)."""
+    locator_length: int = 0
+    """Bits of every locator of the domain; 0 where they differ."""
 
     @property
     def key(self) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import loader
-from srv6dmm.dataplane.fastpath.layout import Limits
+from srv6dmm.dataplane.fastpath.tables import Limits
 from tests.bpf.calls import Map, Program, Ring
 from tests.bpf.tables import Tables, mac
 
@@ -26,9 +26,18 @@ OK, SHOT, REDIRECT = 0, 2, 7
 COUNTERS = 48  # as many of the counters' indexes are used by tests
 REASONS_HEADER = Path(__file__).parents[2] / "ebpf" / "lib" / "reasons.h"
 HASHES = (
-    *("ports", "prefixes", "prefixes4", "flows", "foreign", "paths"),
-    *("deliveries", "bindings", "sids", "quiet"),
+    *("ports", "prefixes", "prefixes4", "flows", "foreign"),
+    *("deliveries", "bindings", "sids", "routes", "quiet"),
 )
+# The size of an element, and how many of them tests use.
+ARRAYS = {
+    "config": (48, 1),
+    "untagged": (8, 64),
+    "paths": (192, 64),
+    "hops": (40, 16),
+    "reasons": (8, 64),
+    "counters": (24, COUNTERS),
+}
 # The devices of the router under test: their ifindex and link-layer address are the namespace's.
 DEVICES = {
     "access0": "02:00:00:00:a0:01",
@@ -88,7 +97,7 @@ class Fastpath:
         self.devices = devices
         self.pins = pins
         self.programs = {name: Program(pins / f"prog_{name}") for name in ("steer", "sid")}
-        self.maps = {name: Map(pins / name) for name in (*HASHES, "config", "counters", "reasons")}
+        self.maps = {name: Map(pins / name) for name in (*HASHES, *ARRAYS)}
         self.ring = Ring(pins / "events")
 
     def close(self) -> None:
@@ -103,8 +112,7 @@ class Fastpath:
         """Bring every map back to how a router starts."""
         for name in HASHES:
             self.maps[name].clear()
-        self.maps["config"].put(bytes(4), bytes(48))
-        for name, width, count in (("reasons", 8, 64), ("counters", 24, COUNTERS)):
+        for name, (width, count) in ARRAYS.items():
             for index in range(count):
                 self.maps[name].put(struct.pack("=I", index), bytes(width))
         self.ring.read()

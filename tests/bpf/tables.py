@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 ACCESS, OUTSIDE, CORE = 1, 2, 3
 ENCAP, DELIVER, DROP = 1, 2, 3
 REDIRECTABLE = 1  # PATH_REDIRECT
-PEER = 1  # DELIVER_PEER
+PEER, DIRECT = 1, 2  # DELIVER_PEER, DELIVER_DIRECT
 PSP = 1  # SID_PSP
 END, END_X, END_DX6, END_DX4, END_DT6, END_DT4, END_MAP = 1, 5, 16, 17, 18, 19, 40
 HEADER = 144  # MAX_HEADER
@@ -63,16 +63,34 @@ class Path:
     flags: int = 0
     next_hop: str = "fe80::99"
     last: str = "::"
+    hop: int = 0
 
     def pack(self) -> bytes:
         fixed = struct.pack(
-            "=IHHII", self.ifindex, len(self.header), self.mtu, self.counter, self.flags
+            "=IHHIHH",
+            *(self.ifindex, len(self.header), self.mtu, self.counter, self.flags, self.hop),
         )
         packed = (
             fixed + octets(self.next_hop) + octets(self.last) + self.header.ljust(HEADER, b"\0")
         )
         assert len(packed) == 192, "a header of more than 144 octets"
         return packed
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A next hop whose addresses are known if `resolved`."""
+
+    ifindex: int
+    mac: str
+    source_mac: str
+    resolved: bool = True
+    mtu: int = 1600
+    next_hop: str = "fe80::99"
+
+    def pack(self) -> bytes:
+        fixed = struct.pack("=IHH", self.ifindex, self.resolved, self.mtu)
+        return fixed + mac(self.mac) + mac(self.source_mac) + bytes(4) + octets(self.next_hop)
 
 
 @dataclass(frozen=True)
@@ -103,6 +121,7 @@ class Sid:
     counter: int = 0
     next_hop: str = "::"
     mapped: str = "::"
+    hop: int = 0
 
     def pack(self) -> bytes:
         if self.behavior == END_DX4:
@@ -110,7 +129,7 @@ class Sid:
         else:
             hop = octets(self.next_hop)
         return (
-            struct.pack("=4I", self.behavior, self.flags, self.ifindex, self.counter)
+            struct.pack("=IHHII", self.behavior, self.flags, self.hop, self.ifindex, self.counter)
             + hop
             + octets(self.mapped)
         )
@@ -163,13 +182,19 @@ class Tables:
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
     sids: dict[str, Sid] = field(default_factory=dict)
+    hops: dict[int, Hop] = field(default_factory=dict)
+    routes: dict[str, int] = field(default_factory=dict)
+    """Locator -> number of its next hop. All locators are equally long."""
 
     def packed(self) -> dict[str, dict[bytes, bytes]]:
         """Return every map's elements."""
         block = mask = bytes(16)
         if self.sid_block is not None:
             block, mask = self.sid_block.network_address.packed, self.sid_block.netmask.packed
-        settings = struct.pack("=4I", bool(self.flows), bool(self.foreign), self.event_gap_ms, 0)
+        lengths = {IPv6Network(locator).prefixlen for locator in self.routes} or {0}
+        settings = struct.pack(
+            "=4I", bool(self.flows), bool(self.foreign), self.event_gap_ms, *lengths
+        )
         return {
             "config": {bytes(4): block + mask + settings},
             "ports": {
@@ -190,4 +215,11 @@ class Tables:
             "deliveries": {half(key): entry.pack() for key, entry in self.deliveries.items()},
             "bindings": {entry.pack(): struct.pack("=I", 1) for entry in self.bindings},
             "sids": {octets(key): entry.pack() for key, entry in self.sids.items()},
+            "hops": {struct.pack("=I", key): entry.pack() for key, entry in self.hops.items()},
+            "routes": {
+                struct.pack(
+                    "=Q", int(network.network_address) >> 128 - network.prefixlen
+                ): struct.pack("=I", hop)
+                for network, hop in ((IPv6Network(key), hop) for key, hop in self.routes.items())
+            },
         }

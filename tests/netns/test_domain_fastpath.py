@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from srv6dmm.dataplane import namespace
+from srv6dmm.dataplane.fastpath.layout import Hop
 from srv6dmm.lab.domain import LabDomain
 from srv6dmm.lab.names import RADIO
 from srv6dmm.lab.network import Lab, take_down
-from tests.netns.running import TOPOLOGIES, Running, lossless, wait_for
+from tests.netns.running import TOPOLOGIES, Running, forwarding, lossless, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -135,3 +136,53 @@ def test_detection_follows_the_mode(campus: Running) -> None:
             assert _serving(campus, "mn2") == "ar1"
             campus.scenario.radio.associate("mn2", "ar1")
     wait_for("handed over", lambda: _serving(campus, "mn2") == "ar4", 5)
+
+
+def _resolved(campus: Running, router: str) -> dict[str, bytes]:
+    """Return the link-layer addresses of the next hops that a router's programs know."""
+    fast = campus.fast_path(router)
+    assert fast is not None
+    try:
+        hops = map(Hop.unpack, fast._maps.read_all("hops").values())
+        return {str(hop.next_hop): hop.mac for hop in hops if hop.resolved}
+    finally:
+        fast.close()
+
+
+def test_next_hops_are_known_and_followed(campus: Running) -> None:
+    """A neighbour that gets another link-layer address is followed as soon as ND tells."""
+    campus.home("mn1", "ar3")
+    campus.scenario.soft_handover("mn1", "ar2")
+    wait_for("settled", lambda: campus.settled("mn1"))
+    address = campus.address_of("mn1", "ar3")  # br1 steers it, by tr1
+    hop = str(campus.lab.topology.nodes["tr1"].link_local)
+    neighbour = ("br1", "ip", "-6", "neigh")
+
+    def lossless_for(what: str, true: Callable[[], bool]) -> None:
+        with forwarding(campus), campus.probing("mn1", address=address) as results:
+            wait_for(what, true)
+            time.sleep(0.5)
+        lossless(results)
+
+    lossless_for("known", lambda: hop in _resolved(campus, "br1"))
+    before = _resolved(campus, "br1")[hop]
+    fresh = bytes.fromhex("02aa00000077")
+    try:
+        campus.run("tr1", "ip", "link", "set", "br1", "address", fresh.hex(":"))
+        told = ("dev", "tr1", "lladdr", fresh.hex(":"), "nud", "reachable")
+        campus.run(*neighbour, "replace", hop, *told)
+        wait_for("followed", lambda: _resolved(campus, "br1").get(hop) == fresh)
+        lossless_for("still known", lambda: hop in _resolved(campus, "br1"))
+        campus.run(*neighbour, "del", hop, "dev", "tr1")
+        lossless_for("known again", lambda: _resolved(campus, "br1").get(hop) == fresh)
+    finally:
+        campus.run("tr1", "ip", "link", "set", "br1", "address", before.hex(":"))
+        campus.run(*neighbour, "del", hop, "dev", "tr1")
+
+
+def test_no_address_outlives_the_agent_that_follows_it(campus: Running) -> None:
+    assert _resolved(campus, "br1")
+    assert campus.domain.processes.stop("agent-br1") == []
+    assert _resolved(campus, "br1") == {}
+    campus.domain.restart("agent-br1")
+    wait_for("known by the next", lambda: bool(_resolved(campus, "br1")), 20)

@@ -13,8 +13,9 @@ from srv6dmm.agent.meter import Meter
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import kernel, maps, pins
 from srv6dmm.dataplane.fastpath.kernel import FastPath
-from srv6dmm.dataplane.fastpath.layout import Counter, Limits, Steer
+from srv6dmm.dataplane.fastpath.layout import Counter, Steer
 from srv6dmm.dataplane.fastpath.objects import FastDrop, FastSid
+from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.model.sid import Behavior
 from tests.bpf.calls import Map
 

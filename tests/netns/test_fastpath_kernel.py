@@ -16,7 +16,7 @@ from srv6dmm.dataplane.fastpath import loader, pins
 from srv6dmm.dataplane.fastpath.filters import Filters
 from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.kernel import FastPath
-from srv6dmm.dataplane.fastpath.layout import Limits
+from srv6dmm.dataplane.fastpath.layout import Path, Steer
 from srv6dmm.dataplane.fastpath.objects import (
     Facing,
     FastBinding,
@@ -24,10 +24,12 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastDrop,
     FastObject,
     FastPort,
+    FastRoute,
     FastSettings,
     FastSid,
     FastSteering,
 )
+from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.dataplane.fastpath.tcx import Tcx
 from srv6dmm.model.sid import Behavior, EncapMode
 
@@ -47,11 +49,13 @@ def steering(prefix: IPv6Network = HOME, count: int = 1, **members: object) -> F
 
 
 WHOLE: list[FastObject] = [
-    FastSettings(IPv6Network("fc00::/32")),
+    FastSettings(IPv6Network("fc00::/32"), 48),
+    FastRoute(IPv6Network("fc00:0:2::/48"), "core0", HOP),
+    FastRoute(IPv6Network("fc00:0:3::/48"), "core0", IPv6Address("fe80::3")),
     FastSid(IPv6Address("fc00:0:1::e00"), Behavior.END),
     FastSid(IPv6Address("fc00:0:1::d06"), Behavior.END_DT6),
     FastSid(IPv6Address("fc00:0:1::f01"), Behavior.END_X, "core0", HOP),
-    FastDelivery(HOME, "access0", MAC, IPv6Address("fe80::99"), 1500),
+    FastDelivery(HOME, "access0", MAC, IPv6Address("fe80::99"), 1500, "02:00:5e:00:64:01"),
     FastBinding(HOME, "access0", MAC),
     FastDrop(IPv6Network("2001:db8:a1:2::/64")),
     *(
@@ -106,6 +110,17 @@ def test_what_is_put_is_read_back_by_itself_and_by_the_next_process(router: str)
     assert second.put(WHOLE) == []
     assert second.read() == WANTED
     second.close()
+
+
+def paths_of(fast: FastPath) -> dict[int, Path]:
+    """Return the paths that entries name, as the map has them."""
+    entries = fast._maps.read_all("prefixes").values()
+    used = {entry.path for entry in map(Steer.unpack, entries) if entry.path}
+    assert used == fast._entries._paths.by_id.keys()
+    return {
+        number: Path.unpack(fast._maps.get("paths", number.to_bytes(4, "little")) or b"")
+        for number in used
+    }
 
 
 def add_foreign_filter(name: str, interface: str) -> None:
@@ -175,19 +190,21 @@ def test_paths_are_shared_and_go_with_their_last_entry(router: str) -> None:
     fast = opened(router)
     many = [steering(IPv6Network((0x20010DB800FF0000 + n << 64, 64))) for n in range(200)]
     fast.put(many)
-    assert len(fast._maps.read_all("paths")) == 1
+    assert len(paths_of(fast)) == 1
     fast.delete(many[1:])
-    assert len(fast._maps.read_all("paths")) == 1
+    assert len(paths_of(fast)) == 1
+    before = paths_of(fast)
     fast.put([replace(many[0], segments=SEGMENTS[:2])])
-    assert len(fast._maps.read_all("paths")) == 1
+    assert len(paths_of(fast)) == 1
+    assert paths_of(fast).keys().isdisjoint(before), "packets may be reading it"
     fast.delete(many[:1])
-    assert fast._maps.read_all("paths") == {}
+    assert paths_of(fast) == {}
     fast.close()
 
 
 def test_an_interface_that_is_not_there_is_named_and_harms_no_other(router: str) -> None:
     fast = opened(router)
-    (failure,) = fast.put([steering(interface="core9"), FastDrop(WHOLE[6].prefix)])  # type: ignore[union-attr]
+    (failure,) = fast.put([steering(interface="core9"), FastDrop(HOME)])
     assert failure.errno == 19
     assert "core9" in failure.reason
     assert [type(item) for item in fast.read().values()] == [FastDrop]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv6Network
 
-from srv6dmm.dataplane.fastpath import values
+from srv6dmm.dataplane.fastpath import syscalls, values
+from srv6dmm.dataplane.fastpath.hops import Hops
 from srv6dmm.dataplane.fastpath.layout import Delivery, Path, Steer, SteerAction
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.objects import (
@@ -51,11 +53,14 @@ class Batch:
 class Entries:
     """The entries of one namespace's maps."""
 
-    def __init__(self, maps: Maps, interfaces: InterfaceTable, counters: Numbers) -> None:
+    def __init__(
+        self, maps: Maps, interfaces: InterfaceTable, counters: Numbers, hops: Hops
+    ) -> None:
         self._maps = maps
         self._interfaces = interfaces
         self._counters = counters
-        self._paths = PathTable(maps.size("paths"), counters)
+        self._hops = hops
+        self._paths = PathTable(maps.size("paths"), counters, syscalls.wait_for_programs)
         self._known: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
         self._ways: dict[tuple[object, ...], int] = {}
         self._owners: dict[int, tuple[str, bytes]] = {}
@@ -78,8 +83,9 @@ class Entries:
                 if action == _ENCAP:
                     used[path] += 1
         paths = {
-            int.from_bytes(key, "little"): Path.unpack(value)
+            number: Path.unpack(value)
             for key, value in self._maps.read_all("paths").items()
+            if (number := int.from_bytes(key, "little")) in used
         }
         self._paths.adopt(paths, used)
         self._ways.clear()
@@ -111,7 +117,9 @@ class Entries:
         )
         number = self._ways.get(way)
         if number is None:
-            number, new = self._paths.find(values.path(item, self._interfaces))
+            path = values.path(item, self._interfaces)
+            path = replace(path, hop=self._hops.number(path.ifindex, path.next_hop))
+            number, new = self._paths.find(path)
             if not number:
                 raise ValueError(f"map paths is full ({self._maps.size('paths')} paths)")
             if new:
@@ -139,11 +147,14 @@ class Entries:
         batch.add(table, key, value, item)
 
     def sweep(self) -> None:
-        """Delete paths nobody names any more."""
-        gone = self._paths.unused()
-        if gone:
+        """Forget paths nobody names any more; their elements stay until they are written anew."""
+        if self._paths.forget_unused():
             self._ways.clear()
-            self._maps.delete("paths", [number.to_bytes(4, "little") for number in gone])
+
+    @property
+    def hops(self) -> set[int]:
+        """The next hops that paths name."""
+        return {path.hop for path in self._paths.by_id.values()}
 
     def delete(self, items: Sequence[PrefixObject]) -> list[int]:
         """Delete entries and what only they named; return the counters that are free now."""

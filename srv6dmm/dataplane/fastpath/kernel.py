@@ -10,6 +10,7 @@ import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path as FilePath
@@ -18,6 +19,7 @@ from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import values
 from srv6dmm.dataplane.fastpath.entries import Batch, Entries
 from srv6dmm.dataplane.fastpath.hooks import Hooks
+from srv6dmm.dataplane.fastpath.hops import Hops, Neighbourhood
 from srv6dmm.dataplane.fastpath.layout import (
     MAX_UNTAGGED,
     BindingKey,
@@ -26,6 +28,7 @@ from srv6dmm.dataplane.fastpath.layout import (
     Port,
     PortKey,
     Sid,
+    SidCode,
 )
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.objects import (
@@ -35,6 +38,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastDrop,
     FastObject,
     FastPort,
+    FastRoute,
     FastSettings,
     FastSid,
     FastSteering,
@@ -47,7 +51,7 @@ from srv6dmm.dataplane.objects import Identity, KernelFailure
 
 _BOUND = (1).to_bytes(4, "little")
 _CONFIG_KEY = bytes(4)
-_ORDER = ("paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
+_ORDER = ("routes", "paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
 """Of writing: what is named before what names it."""
 SLICE = 8192
 """Counters read at once: a millisecond or two."""
@@ -74,7 +78,8 @@ class FastPath:
         self._hooks = Hooks(network_namespace, pins)
         self._interfaces = _Interfaces(self._load_links)
         self._counters = Numbers(self._maps.size("counters"))
-        self._entries = Entries(self._maps, self._interfaces, self._counters)
+        self._hops = Hops(self._maps)
+        self._entries = Entries(self._maps, self._interfaces, self._counters, self._hops)
         self._sids: dict[bytes, int] = {}
         self._settings = FastSettings(None)
         self._looked_at = 0
@@ -93,6 +98,7 @@ class FastPath:
     def _adopt(self) -> None:
         """Take numbers and reference counts from what the maps hold."""
         sids = {key: Sid.unpack(value) for key, value in self._maps.read_all("sids").items()}
+        self._hops.adopt()
         self._sids = {key: found.counter for key, found in sids.items()}
         self._counters.adopt((self._entries.adopt() | set(self._sids.values())) - {0})
         known = self._maps.get("config", _CONFIG_KEY)
@@ -102,6 +108,12 @@ class FastPath:
     def tidy(self) -> None:
         """Delete what a predecessor that was killed wrote in vain. For the agent only."""
         self._entries.tidy()
+        used = self._entries.hops
+        used |= {Sid.unpack(value).hop for value in self._maps.read_all("sids").values()}
+        used |= {
+            int.from_bytes(value, "little") for value in self._maps.read_all("routes").values()
+        }
+        self._hops.keep(used)
 
     def reasons(self) -> dict[Reason, int]:
         """Return how many packets were counted under each reason, since the maps were made."""
@@ -124,6 +136,12 @@ class FastPath:
         """Return the reader of what ports with `detect` tell; there is to be one at a time."""
         return Ring(self._maps.descriptor("events"))
 
+    # --- neighbours --------------------------------------------------------------------------
+
+    def neighbourhood(self) -> Neighbourhood:
+        """Return what keeps next hops' link-layer addresses; there is to be one at a time."""
+        return Neighbourhood(self._hops, self._namespace)
+
     # --- writing -----------------------------------------------------------------------------
 
     def put(self, objects: Sequence[FastObject]) -> list[KernelFailure]:
@@ -142,6 +160,12 @@ class FastPath:
                         batch.add("bindings", key, _BOUND, item)
                     case FastSid():
                         self._stage_sid(item, batch)
+                    case FastRoute():
+                        hop = self._hops.number(
+                            self._interfaces.index(item.interface), item.next_hop
+                        )
+                        key = values.route_key(item.locator)
+                        batch.add("routes", key, hop.to_bytes(4, "little"), item)
                     case FastSettings():
                         self._settings = item
                         settings = True
@@ -161,6 +185,8 @@ class FastPath:
     def _stage_sid(self, item: FastSid, batch: Batch) -> None:
         key = item.sid.packed
         element = values.sid(item, self._interfaces)
+        if element.behavior == SidCode.END_X:
+            element = replace(element, hop=self._hops.number(element.ifindex, element.next_hop))
         counter = self._sids.get(key) or self._counters.take()
         self._sids[key] = counter
         batch.add("sids", key, element.counted(counter).pack(), item)
@@ -224,7 +250,7 @@ class FastPath:
         for port in (item for item in objects if isinstance(item, FastPort)):
             failures += self._guard(port.identity, partial(self._close_port, port))
         prefixes: list[FastSteering | FastDelivery | FastDrop] = []
-        keys: dict[str, list[bytes]] = {"bindings": [], "sids": []}
+        keys: dict[str, list[bytes]] = {"bindings": [], "sids": [], "routes": []}
         free: list[int] = []
         for item in objects:
             match item:
@@ -233,6 +259,8 @@ class FastPath:
                 case FastSid():
                     free.append(self._sids.pop(item.sid.packed, 0))
                     keys["sids"].append(item.sid.packed)
+                case FastRoute():
+                    keys["routes"].append(values.route_key(item.locator))
                 case FastBinding():
                     with suppress(NoSuchInterface):  # nothing enters where there is no interface
                         keys["bindings"].append(values.binding(item, self._interfaces).pack())
@@ -302,6 +330,7 @@ class FastPath:
             values.binding_of(BindingKey.unpack(key), self._interfaces)
             for key in self._maps.read_all("bindings")
         ]
+        items += self._read_routes()
         items.append(self._read_settings())
         return {item.identity: item for item in items if item is not None}
 
@@ -318,6 +347,10 @@ class FastPath:
                 if value is None:
                     return None
                 return values.sid_of(address, Sid.unpack(value), self._interfaces)
+            case "fast-route":
+                locator = IPv6Network(str(parts[0]))
+                value = self._maps.get("routes", values.route_key(locator))
+                return None if value is None else self._route(locator, value)
             case "fast-binding":
                 item = FastBinding(IPv6Network(str(parts[0])), str(parts[1]), str(parts[2]))
                 try:
@@ -329,6 +362,20 @@ class FastPath:
                 return self._entries.read(IPv6Network(str(parts[0])))
             case _:
                 raise ValueError(f"not the identity of a fast path entry: {identity!r}")
+
+    def _read_routes(self) -> list[FastRoute | None]:
+        settings = self._read_settings()
+        return [
+            self._route(values.locator_of(key, settings.locator_length), value)
+            for key, value in self._maps.read_all("routes").items()
+            if settings is not None
+        ]
+
+    def _route(self, locator: IPv6Network, value: bytes) -> FastRoute | None:
+        hop = self._hops.named(int.from_bytes(value, "little"))
+        if hop is None:
+            return None
+        return FastRoute(locator, self._interfaces.name(hop.ifindex), hop.next_hop)
 
     def _read_settings(self) -> FastSettings | None:
         value = self._maps.get("config", _CONFIG_KEY)

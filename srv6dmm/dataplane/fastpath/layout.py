@@ -6,7 +6,6 @@ compiler check every size and offset (`assertions`), so the two can never drift 
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -17,6 +16,7 @@ from srv6dmm.model.sid import EncapMode, SegmentList
 MAX_SEGMENTS = 6
 MAX_HEADER = 144
 MAX_UNTAGGED = 4096
+MAX_HOPS = 1024
 HOP_LIMIT = 64
 """Of outer headers (RFC 2473 section 6.3)."""
 _ROUTING, _IPV6, _SRH_TYPE = 43, 41, 4
@@ -80,7 +80,7 @@ def _layout(form: str, names: str) -> tuple[struct.Struct, Layout]:
 _PORT_KEY, _PORT_KEY_LAYOUT = _layout("I I", "ifindex vlan")
 _PORT, _PORT_LAYOUT = _layout("I I", "role detect")
 _CONFIG, _CONFIG_LAYOUT = _layout(
-    "16s 16s I I I I", "sid_block sid_block_mask has_flows has_foreign event_gap_ms reserved"
+    "16s 16s I I I I", "sid_block sid_block_mask has_flows has_foreign event_gap_ms locator_length"
 )
 _STEER, _STEER_LAYOUT = _layout("I I I I", "action path counter reserved")
 _FLOW_KEY, _FLOW_KEY_LAYOUT = _layout(
@@ -88,13 +88,18 @@ _FLOW_KEY, _FLOW_KEY_LAYOUT = _layout(
 )
 _FOREIGN_KEY, _FOREIGN_KEY_LAYOUT = _layout("I 16s", "length address")
 _PATH, _PATH_LAYOUT = _layout(
-    "I H H I I 16s 16s 144s", "ifindex header_length mtu counter flags next_hop last header"
+    "I H H I H H 16s 16s 144s", "ifindex header_length mtu counter flags hop next_hop last header"
+)
+_HOP, _HOP_LAYOUT = _layout(
+    "I H H 6s 6s I 16s", "ifindex resolved mtu mac source_mac reserved next_hop"
 )
 _DELIVERY, _DELIVERY_LAYOUT = _layout(
     "I I 6s 6s H H 16s", "ifindex counter mac source_mac flags mtu next_hop"
 )
 _BINDING_KEY, _BINDING_KEY_LAYOUT = _layout("8s I I 6s 2s", "prefix ifindex vlan mac pad")
-_SID, _SID_LAYOUT = _layout("I I I I 16s 16s", "behavior flags ifindex counter next_hop mapped")
+_SID, _SID_LAYOUT = _layout(
+    "I H H I I 16s 16s", "behavior flags hop ifindex counter next_hop mapped"
+)
 _COUNTER, _COUNTER_LAYOUT = _layout("Q Q Q", "packets bytes last")
 _EVENT, _EVENT_LAYOUT = _layout("I I I 6s 2s 16s I", "kind ifindex vlan mac pad address reserved")
 
@@ -106,6 +111,7 @@ STRUCTURES: dict[str, Layout] = {
     "flow_key": _FLOW_KEY_LAYOUT,
     "foreign_key": _FOREIGN_KEY_LAYOUT,
     "path": _PATH_LAYOUT,
+    "hop": _HOP_LAYOUT,
     "delivery": _DELIVERY_LAYOUT,
     "binding_key": _BINDING_KEY_LAYOUT,
     "sid": _SID_LAYOUT,
@@ -166,6 +172,7 @@ class Config:
     has_flows: int = 0
     has_foreign: int = 0
     event_gap_ms: int = 0
+    locator_length: int = 0
 
     def pack(self) -> bytes:
         return _CONFIG.pack(
@@ -174,13 +181,13 @@ class Config:
             self.has_flows,
             self.has_foreign,
             self.event_gap_ms,
-            0,
+            self.locator_length,
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Config:
-        block, mask, flows, foreign, gap, _ = _CONFIG.unpack(data)
-        return cls(IPv6Address(block), IPv6Address(mask), flows, foreign, gap)
+        block, mask, *rest = _CONFIG.unpack(data)
+        return cls(IPv6Address(block), IPv6Address(mask), *rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +266,7 @@ class Path:
     next_hop: IPv6Address
     last: IPv6Address
     header: bytes
+    hop: int = 0
 
     def pack(self) -> bytes:
         return _PATH.pack(
@@ -267,6 +275,7 @@ class Path:
             self.mtu,
             self.counter,
             self.flags,
+            self.hop,
             self.next_hop.packed,
             self.last.packed,
             self.header,
@@ -274,7 +283,7 @@ class Path:
 
     @classmethod
     def unpack(cls, data: bytes) -> Path:
-        ifindex, length, mtu, counter, flags, next_hop, last, header = _PATH.unpack(data)
+        ifindex, length, mtu, counter, flags, hop, next_hop, last, header = _PATH.unpack(data)
         return cls(
             ifindex,
             length,
@@ -284,7 +293,36 @@ class Path:
             IPv6Address(next_hop),
             IPv6Address(last),
             header[:length],
+            hop,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """struct hop. `resolved`: whether the link-layer addresses are known."""
+
+    ifindex: int
+    next_hop: IPv6Address
+    resolved: bool = False
+    mtu: int = 0
+    mac: bytes = bytes(6)
+    source_mac: bytes = bytes(6)
+
+    def pack(self) -> bytes:
+        return _HOP.pack(
+            self.ifindex,
+            self.resolved,
+            self.mtu,
+            self.mac,
+            self.source_mac,
+            0,
+            self.next_hop.packed,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Hop:
+        ifindex, resolved, mtu, mac, source_mac, _, next_hop = _HOP.unpack(data)
+        return cls(ifindex, IPv6Address(next_hop), bool(resolved), mtu, mac, source_mac)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +381,7 @@ class Sid:
     counter: int = 0
     next_hop: IPv6Address = NO_ADDRESS
     mapped: IPv6Address = NO_ADDRESS
+    hop: int = 0
 
     def counted(self, counter: int) -> Sid:
         """Return the same SID with this counter."""
@@ -352,6 +391,7 @@ class Sid:
         return _SID.pack(
             self.behavior,
             self.flags,
+            self.hop,
             self.ifindex,
             self.counter,
             self.next_hop.packed,
@@ -360,8 +400,9 @@ class Sid:
 
     @classmethod
     def unpack(cls, data: bytes) -> Sid:
-        behavior, flags, ifindex, counter, next_hop, mapped = _SID.unpack(data)
-        return cls(behavior, flags, ifindex, counter, IPv6Address(next_hop), IPv6Address(mapped))
+        behavior, flags, hop, ifindex, counter, next_hop, mapped = _SID.unpack(data)
+        addresses = IPv6Address(next_hop), IPv6Address(mapped)
+        return cls(behavior, flags, ifindex, counter, *addresses, hop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,61 +456,3 @@ def outer_header(mode: EncapMode, segments: SegmentList, source: IPv6Address) ->
     left, last = len(segments) - 1, len(listed) - 1
     header += struct.pack(">BBBBBBH", _IPV6, 2 * len(listed), _SRH_TYPE, left, last, 0, 0)
     return header + b"".join(segment.packed for segment in reversed(listed))
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much the maps hold at most."""
-
-    prefixes: int = 262_144
-    flows: int = 262_144
-    foreign: int = 16_384
-    paths: int = 65_536
-    counters: int = 65_536
-    bindings: int = 262_144
-    sids: int = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class MapSpec:
-    """How a map is made: type and flags as in <linux/bpf.h>, sizes in bytes."""
-
-    name: str
-    kind: int
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int = 0
-
-
-HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE, RINGBUF = 1, 2, 6, 9, 11, 27
-NO_PREALLOC = 1
-EVENTS_SIZE = 262_144
-
-
-def maps(limits: Limits) -> tuple[MapSpec, ...]:
-    """Return every map the programs use."""
-    steer = _STEER.size
-    return (
-        MapSpec("config", ARRAY, 4, _CONFIG.size, 1),
-        MapSpec("ports", HASH, _PORT_KEY.size, _PORT.size, 256),
-        MapSpec("untagged", ARRAY, 4, _PORT.size, MAX_UNTAGGED),
-        MapSpec("prefixes", HASH, 8, steer, limits.prefixes, NO_PREALLOC),
-        MapSpec("prefixes4", HASH, 4, steer, limits.prefixes, NO_PREALLOC),
-        MapSpec("flows", HASH, _FLOW_KEY.size, steer, limits.flows, NO_PREALLOC),
-        MapSpec("foreign", LPM_TRIE, _FOREIGN_KEY.size, steer, limits.foreign, NO_PREALLOC),
-        MapSpec("paths", HASH, 4, _PATH.size, limits.paths, NO_PREALLOC),
-        MapSpec("deliveries", HASH, 8, _DELIVERY.size, limits.prefixes, NO_PREALLOC),
-        MapSpec("bindings", HASH, _BINDING_KEY.size, 4, limits.bindings, NO_PREALLOC),
-        MapSpec("sids", HASH, 16, _SID.size, limits.sids, NO_PREALLOC),
-        MapSpec("counters", PERCPU_ARRAY, 4, _COUNTER.size, limits.counters),
-        MapSpec("reasons", PERCPU_ARRAY, 4, 8, 64),
-        MapSpec("quiet", LRU_HASH, 8, 8, 4_096),
-        MapSpec("events", RINGBUF, 0, 0, EVENTS_SIZE),
-    )
-
-
-def version(limits: Limits) -> str:
-    """Return what names the pins: another layout or another limit is another directory."""
-    told = assertions() + repr(maps(limits))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]

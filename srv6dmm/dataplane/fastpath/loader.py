@@ -17,8 +17,8 @@ from pathlib import Path
 
 from srv6dmm.dataplane.fastpath import maps, pins, syscalls
 from srv6dmm.dataplane.fastpath.compiler import text_of
-from srv6dmm.dataplane.fastpath.layout import Limits
 from srv6dmm.dataplane.fastpath.programs import BadArtifact, Program, read
+from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.model.errors import Srv6dmmError
 
 PROGRAMS = ("steer", "sid")

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from srv6dmm.dataplane.fastpath import syscalls
-from srv6dmm.dataplane.fastpath.layout import PERCPU_ARRAY, RINGBUF, Counter, Limits, maps
+from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
+from srv6dmm.dataplane.fastpath.tables import PERCPU_ARRAY, RINGBUF, Limits, maps
 
 Change = tuple[int, Counter]
 """A counter's number, and what it is now."""

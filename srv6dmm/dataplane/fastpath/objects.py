@@ -27,6 +27,8 @@ class FastSettings:
     """What holds for every port."""
 
     sid_block: IPv6Network | None
+    locator_length: int = 0
+    """Bits of every locator that has a FastRoute; 0 without any."""
 
     @property
     def identity(self) -> tuple[str]:
@@ -35,7 +37,7 @@ class FastSettings:
 
 @dataclass(frozen=True, slots=True)
 class FastPort:
-    """An interface with our program at its clsact ingress."""
+    """An interface with our program at its ingress."""
 
     interface: str
     facing: Facing
@@ -60,6 +62,19 @@ class FastSid:
     @property
     def identity(self) -> tuple[str, str]:
         return ("fast-sid", as_text(self.sid))
+
+
+@dataclass(frozen=True, slots=True)
+class FastRoute:
+    """Another router's locator and the next hop towards it, for what an End sends on."""
+
+    locator: IPv6Network
+    interface: str
+    next_hop: IPv6Address
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return ("fast-route", as_text(self.locator))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +105,8 @@ class FastDelivery:
     next_hop: IPv6Address
     mtu: int
     """Octets of the greatest packet the interface takes."""
+    source: str | None = None
+    """The interface's link-layer address; None: to be looked up for every packet."""
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -121,7 +138,14 @@ class FastBinding:
 
 
 FastObject = (
-    FastSettings | FastPort | FastSid | FastSteering | FastDelivery | FastDrop | FastBinding
+    FastSettings
+    | FastPort
+    | FastSid
+    | FastRoute
+    | FastSteering
+    | FastDelivery
+    | FastDrop
+    | FastBinding
 )
 
 

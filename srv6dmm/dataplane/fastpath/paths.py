@@ -1,34 +1,38 @@
 """Paths: one map element for each way that steering entries share, numbered and counted here.
 
-An element is written before an entry names it and deleted after the last one has gone, so that no
-packet meets an entry without its path, except for the instant of a crash: then the kernel's route
-takes it.
+An element is written before an entry names it, and not again before its number has another owner.
+A number is nobody's for as long as there are others, and then until every program has ended that
+may have read it from an entry: no packet meets a path half written, or another's.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from srv6dmm.dataplane.fastpath.layout import Path
 
 
 class Numbers:
-    """Numbers from 1 to a limit, the lowest free one first."""
+    """Numbers from 1 to a limit, those that had no owner longest first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._next = 1
-        self._free: list[int] = []
+        self._free: deque[int] = deque()
 
     def take(self) -> int:
-        """Return a number nobody has; 0 when all are taken."""
-        if self._free:
-            return self._free.pop()
-        if self._next >= self._limit:
-            return 0
-        self._next += 1
-        return self._next - 1
+        """Return a number nobody has, one that nobody had if there is one; 0: all are taken."""
+        if self._next < self._limit:
+            self._next += 1
+            return self._next - 1
+        return self._free.popleft() if self._free else 0
+
+    @property
+    def reuses(self) -> bool:
+        """Whether the next number was somebody's."""
+        return self._next >= self._limit
 
     def give_back(self, number: int) -> None:
         """Let a number be taken again."""
@@ -42,15 +46,17 @@ class Numbers:
     def adopt(self, numbers: set[int]) -> None:
         """Start over, with these numbers taken."""
         self._next = max(numbers, default=0) + 1
-        self._free = sorted(set(range(1, self._next)) - numbers, reverse=True)
+        self._free = deque(sorted(set(range(1, self._next)) - numbers))
 
 
 class PathTable:
     """Which paths there are, and how many entries name each."""
 
-    def __init__(self, limit: int, counters: Numbers) -> None:
+    def __init__(self, limit: int, counters: Numbers, wait: Callable[[], None]) -> None:
+        """`wait` returns when every program that runs now has ended."""
         self._ids = Numbers(limit)
         self._counters = counters
+        self._wait = wait
         self._known: dict[Path, int] = {}
         self.by_id: dict[int, Path] = {}
         self._users: Counter[int] = Counter()
@@ -69,8 +75,11 @@ class PathTable:
         number = self._known.get(path)
         if number is not None:
             return number, False
+        reused = self._ids.reuses
         number = self._ids.take()
         if number:
+            if reused:
+                self._wait()
             self._known[path] = number
             self.by_id[number] = replace(path, counter=self._counters.take())
             self._idle.add(number)
@@ -87,8 +96,8 @@ class PathTable:
         if self._users[number] <= 0:
             self._idle.add(number)
 
-    def unused(self) -> list[int]:
-        """Return the ids nobody names, and forget them."""
+    def forget_unused(self) -> bool:
+        """Give back the ids nobody names; tell whether there were any."""
         gone = sorted(number for number in self._idle if number in self.by_id)
         self._idle.clear()
         for number in gone:
@@ -97,4 +106,4 @@ class PathTable:
             del self._users[number]
             self._counters.give_back(path.counter)
             self._ids.give_back(number)
-        return gone
+        return bool(gone)

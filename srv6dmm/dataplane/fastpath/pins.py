@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from srv6dmm.dataplane import namespace
-from srv6dmm.dataplane.fastpath.layout import Limits, version
+from srv6dmm.dataplane.fastpath.tables import Limits, version
 
 ROOT = Path("/run/srv6dmm/bpf")
 _BPFFS_MAGIC = 0xCAFE4A11

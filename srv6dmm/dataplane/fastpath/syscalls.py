@@ -20,6 +20,8 @@ _ATTRIBUTE = 144
 SCHED_CLS = 3
 PREFIX = "srv6dmm_"
 """Of the names of all our programs: by it they are ours, wherever they are attached."""
+_MEMBARRIER = {"x86_64": 324}.get(os.uname().machine, 283)
+_GLOBAL = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _number = _NUMBERS.get(os.uname().machine)
 
@@ -341,6 +343,13 @@ def run_program(
     _call(_TEST_RUN, attribute, "test run")
     verdict, _, size = struct.unpack_from("=III", attribute.raw, 4)
     return verdict, room.raw[:size]
+
+
+def wait_for_programs() -> None:
+    """Return when every program that runs now has ended: membarrier(2) waits a grace period."""
+    if _libc.syscall(_MEMBARRIER, _GLOBAL, 0, 0) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"membarrier: {os.strerror(code)}")
 
 
 def close(descriptor: int) -> None:

@@ -31,6 +31,8 @@ from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
 EVENT_GAP_MS = 200
 REDIRECT = 1
 """PATH_REDIRECT: the last segment alone leads along the same path."""
+DIRECT = 2
+"""DELIVER_DIRECT: with the link-layer addresses of the element."""
 PSP = 1
 _FIXED, _SEGMENT, _ROUTING = 40, 16, 43
 _SRH_LEFT, _SRH_LAST, _SRH_LIST = _FIXED + 3, _FIXED + 4, _FIXED + 8
@@ -83,13 +85,27 @@ def config(settings: FastSettings, *, flows: bool, foreign: bool) -> Config:
         has_flows=int(flows),
         has_foreign=int(foreign),
         event_gap_ms=EVENT_GAP_MS,
+        locator_length=settings.locator_length,
     )
 
 
 def settings_of(found: Config) -> FastSettings:
     """Return what an element of `config` says."""
     length = bin(int(found.sid_block_mask)).count("1")
-    return FastSettings(IPv6Network((found.sid_block, length)) if length else None)
+    block = IPv6Network((found.sid_block, length)) if length else None
+    return FastSettings(block, found.locator_length)
+
+
+def route_key(locator: IPv6Network) -> bytes:
+    """Return a locator's key in `routes`. Raises ValueError for one longer than 64 bits."""
+    if locator.prefixlen > 64:
+        raise ValueError(f"{locator}: the fast path takes locators of up to 64 bits")
+    return (int(locator.network_address) >> 128 - locator.prefixlen).to_bytes(8, "little")
+
+
+def locator_of(key: bytes, length: int) -> IPv6Network:
+    """Return the locator of a key in `routes`."""
+    return IPv6Network((int.from_bytes(key, "little") << 128 - length, length))
 
 
 def path(item: FastSteering, interfaces: InterfaceTable) -> Path:
@@ -139,13 +155,12 @@ def delivery(item: FastDelivery, interfaces: InterfaceTable) -> Delivery:
     """Return the element of `deliveries`. Raises NoSuchInterface; ValueError unless a /64."""
     if item.prefix.prefixlen != 64:
         raise ValueError(f"{item.prefix}: mobile prefixes on a port are /64s")
-    index = interfaces.index(item.interface)
     return Delivery(
-        ifindex=index,
+        ifindex=interfaces.index(item.interface),
         counter=0,
         mac=_octets(item.link_layer_address),
-        source_mac=bytes(6),
-        flags=0,
+        source_mac=_octets(item.source) if item.source else bytes(6),
+        flags=DIRECT if item.source else 0,
         next_hop=item.next_hop,
         mtu=item.mtu,
     )
@@ -154,7 +169,12 @@ def delivery(item: FastDelivery, interfaces: InterfaceTable) -> Delivery:
 def delivery_of(prefix: IPv6Network, found: Delivery, interfaces: InterfaceTable) -> FastDelivery:
     """Return the entry that an element of `deliveries` is."""
     return FastDelivery(
-        prefix, interfaces.name(found.ifindex), _text(found.mac), found.next_hop, found.mtu
+        prefix,
+        interfaces.name(found.ifindex),
+        _text(found.mac),
+        found.next_hop,
+        found.mtu,
+        _text(found.source_mac) if found.flags & DIRECT else None,
     )
 
 

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -248,12 +248,12 @@ class Monitor:
 
     GROUPS = (n.RTNLGRP_LINK, n.RTNLGRP_NEIGH, n.RTNLGRP_IPV6_IFADDR, n.RTNLGRP_IPV6_ROUTE)
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Iterable[int] = GROUPS) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, n.NETLINK_ROUTE)
         self._socket.bind((0, 0))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        for group in self.GROUPS:
+        for group in groups:
             self._socket.setsockopt(n.SOL_NETLINK, n.NETLINK_ADD_MEMBERSHIP, group)
 
     def fileno(self) -> int:
