@@ -37,13 +37,18 @@ def core_interfaces(topology: Topology, router: str) -> list[str]:
 
 
 def named_sids(sids: RouterSids) -> Iterator[tuple[str, IPv6Address]]:
-    """Yield ("end" | "end-dt6" | "end-dx4" | "end-x INTERFACE", SID) of each SID of a router."""
+    """Yield (name, SID) of each SID of a router.
+
+    Names are end, end-dt6, end-dx4, "end-x INTERFACE" and "service NAME".
+    """
     yield ("end", sids.end)
     yield ("end-dt6", sids.end_dt6)
     if sids.end_dx4 is not None:
         yield ("end-dx4", sids.end_dx4)
     for interface, sid in sids.adjacencies.items():
         yield (f"end-x {interface}", sid)
+    for name, sid in sids.services.items():
+        yield (f"service {name}", sid)
 
 
 def _sids(node: Node, interfaces: list[str]) -> RouterSids:
@@ -64,6 +69,7 @@ def _sids(node: Node, interfaces: list[str]) -> RouterSids:
             interface: locator.sid(END_X + number)
             for number, interface in enumerate(interfaces, start=1)
         },
+        services=dict(node.services),
     )
 
 

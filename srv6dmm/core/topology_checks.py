@@ -163,17 +163,19 @@ def _sids(topology: Topology) -> Iterator[Fault]:
         if node.locator is None:
             if node.explicit_sids:
                 yield (_key(name, "sids"), "there is no locator to take SIDs from; add one")
+            if node.services:
+                yield (_key(name, "services"), "there is no locator to take SIDs from; add one")
             if node.next_hop4 is not None:
                 yield (_key(name, "next-hop4"), "End.DX4 needs a locator; add one")
     table = sid_table(topology)
     for name, sids in table.items():
         node = topology.nodes[name]
-        if node.explicit_sids:
+        if node.explicit_sids or node.services:
             yield from _explicit(node, sids)
 
 
 def _explicit(node: Node, sids: RouterSids) -> Iterator[Fault]:
-    """Explicit SIDs lie in the locator and collide with nothing, numbered SIDs included."""
+    """Named SIDs lie in the locator and collide with nothing, numbered SIDs included."""
     if node.locator is None:
         return
     prefix = node.locator.prefix
@@ -184,17 +186,19 @@ def _explicit(node: Node, sids: RouterSids) -> Iterator[Fault]:
     }
     explicit = dict(node.explicit_sids)
     for name, sid in named_sids(sids):
-        if name not in explicit:
+        if name not in explicit and not name.startswith("service "):
             owners[sid] = f"the SID of {name}"
-    for name, sid in node.explicit_sids:
-        key = _key(node.name, f"sids.{name}")
+    given = [(f"sids.{name}", sid, SID_NAMES[name]) for name, sid in node.explicit_sids]
+    given += [(f"services.{name}", sid, f"service {name}") for name, sid in node.services]
+    for suffix, sid, meaning in given:
+        key = _key(node.name, suffix)
         if sid not in prefix:
             yield (key, f"{sid} is outside the locator {prefix} of {node.name}")
         if sid in owners:
             yield (key, f"{sid} is {owners[sid]} already; choose another function")
-        owners.setdefault(sid, f"the SID of {SID_NAMES[name]}")
-        if name == "end-dx4" and node.next_hop4 is None:
-            yield (key, "End.DX4 needs next-hop4, where it delivers to")
+        owners.setdefault(sid, f"the SID of {meaning}")
+    if "end-dx4" in explicit and node.next_hop4 is None:
+        yield (_key(node.name, "sids.end-dx4"), "End.DX4 needs next-hop4, where it delivers to")
 
 
 def _links(topology: Topology, keys: Sequence[str]) -> Iterator[Fault]:

@@ -12,9 +12,11 @@ from typing import TypeVar
 from srv6dmm.core.topology_yaml import Item
 from srv6dmm.model.addresses import parse_mac
 from srv6dmm.model.errors import TopologyError
+from srv6dmm.model.topology import MAX_DELAY_US
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,14}")
 """Names of nodes and domains: they become parts of names of network namespaces."""
+NAME_FORM = "a letter, then letters, digits and -, lower case, at most 15"
 INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
 """Linux takes at most 15 characters (IFNAMSIZ)."""
 RESERVED_INTERFACES = frozenset({"lo", "all", "default"})
@@ -22,7 +24,9 @@ RESERVED_INTERFACES = frozenset({"lo", "all", "default"})
 
 _DELAY = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?(us|ms|s)")
 _DELAY_US = {"us": 1, "ms": 1_000, "s": 1_000_000}
-MAX_DELAY_US = 10_000_000
+_CAPACITY = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?([kMGT])")
+_CAPACITY_BPS = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+MAX_CAPACITY_BPS = 10**15
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -67,6 +71,16 @@ class Fields:
             if name in known and value.value is not None
         }
 
+    def mapping(self, item: Item | None, judge: bool = True) -> dict[str, Item]:
+        """Return the members of a mapping whose names are free; not `judge`: no fault again."""
+        if item is None or item.value is None:
+            return {}
+        if not isinstance(item.value, dict):
+            if judge:
+                self.fault(item, "must be a mapping of names to values")
+            return {}
+        return item.value
+
     def integer(self, item: Item | None, default: int, low: int, high: int) -> int:
         """Return a whole number within limits, both included."""
         if item is None:
@@ -75,6 +89,33 @@ class Fields:
             self.fault(item, f"must be a whole number from {low} to {high}, without quotes")
             return default
         return item.value
+
+    def integers(self, item: Item | None, low: int, high: int) -> frozenset[int]:
+        """Return one whole number or a list of them as a set."""
+        return frozenset(
+            entry.value
+            for entry in _entries(item)
+            if self.integer(entry, low, low, high) == entry.value and isinstance(entry.value, int)
+        )
+
+    def names(self, item: Item | None, known: Iterable[str], where: str) -> frozenset[str]:
+        """Return one name or a list of them as a set; all must be known from `where`."""
+        found: set[str] = set()
+        known = tuple(known)
+        for entry in _entries(item):
+            name = self.text(entry)
+            if name is not None and name not in known:
+                hint = did_you_mean(name, known) or f"; add it to {where}"
+                self.fault(entry, f"unknown name {name!r}{hint}")
+            elif name is not None:
+                found.add(name)
+        return frozenset(found)
+
+    def boolean(self, item: Item | None) -> bool:
+        """Return whether a key is `true`; False when absent."""
+        if item is not None and item.value not in ("true", "false"):
+            self.fault(item, "must be true or false")
+        return item is not None and item.value == "true"
 
     def text(self, item: Item | None) -> str | None:
         """Return text."""
@@ -113,10 +154,7 @@ class Fields:
 
     def prefixes(self, item: Item | None) -> tuple[IPv6Network, ...]:
         """Return one prefix or a list of them as a tuple."""
-        if item is None or item.value is None:
-            return ()
-        entries = item.value if isinstance(item.value, list) else [item]
-        found = [self.prefix(entry) for entry in entries]
+        found = [self.prefix(entry) for entry in _entries(item)]
         return tuple(prefix for prefix in found if prefix is not None)
 
     def address(self, item: Item | None) -> IPv6Address | None:
@@ -181,3 +219,21 @@ class Fields:
             self.fault(item, "must be a time such as 250us, 5ms or 1s, at most 10s")
             return 0
         return delay
+
+    def capacity_bps(self, item: Item | None) -> int | None:
+        """Return bits per second; None when absent."""
+        if item is None:
+            return None
+        match = _CAPACITY.fullmatch(str(item.value)) if isinstance(item.value, str) else None
+        capacity = round(float(match[1]) * _CAPACITY_BPS[match[2]]) if match else 0
+        if not 0 < capacity <= MAX_CAPACITY_BPS:
+            self.fault(item, "must be bits per second such as 100M, 2.5G or 400G, at most 1000T")
+            return None
+        return capacity
+
+
+def _entries(item: Item | None) -> list[Item]:
+    """Return the entries of a list, or the one value that stands for a list of one."""
+    if item is None or item.value is None:
+        return []
+    return item.value if isinstance(item.value, list) else [item]

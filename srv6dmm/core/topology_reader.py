@@ -5,29 +5,66 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv6Address
 
-from srv6dmm.core.topology_fields import INTERFACE, NAME, RESERVED_INTERFACES, Fields, nearest
+from srv6dmm.core.topology_fields import (
+    INTERFACE,
+    NAME,
+    NAME_FORM,
+    RESERVED_INTERFACES,
+    Fields,
+    nearest,
+)
 from srv6dmm.core.topology_yaml import Item
 from srv6dmm.model.errors import TopologyError
 from srv6dmm.model.sid import EncapMode, Locator
-from srv6dmm.model.topology import Domain, Link, LinkEnd, Node, Role, Topology
+from srv6dmm.model.topology import (
+    MAX_METRIC,
+    MAX_SEGMENTS,
+    Domain,
+    Link,
+    LinkEnd,
+    Node,
+    Role,
+    Topology,
+)
 
 MAX_INDEX = 4095
-MAX_METRIC = (1 << 24) - 1
-"""Wide metrics of IS-IS (RFC 5305 section 3)."""
+MAX_AFFINITY_BIT = 255
+"""Extended administrative groups are as long as need be (RFC 7308); this is long enough."""
+MAX_SRLG = (1 << 32) - 1
 MIN_MTU, MAX_MTU = 1280, 65535
 DEFAULT_MTU = 1500
 ACCESS_INTERFACE = "acc0"
 
 TOP_KEYS = ("name", "domain", "topology")
-DOMAIN_KEYS = ("sid-block", "encap-mode", "max-segments", "mtu", "router-link-local", "router-mac")
-LINK_KEYS = ("endpoints", "metric", "delay", "mtu")
+DOMAIN_KEYS = (
+    "sid-block",
+    "encap-mode",
+    "max-segments",
+    "mtu",
+    "router-link-local",
+    "router-mac",
+    "affinities",
+)
+LINK_KEYS = (
+    "endpoints",
+    "metric",
+    "te-metric",
+    "delay",
+    "mtu",
+    "capacity",
+    "affinity",
+    "srlg",
+    "drained",
+)
 SID_KEYS = ("end", "end-dt6", "end-dx4")
 _ANY = ("kind", "role")
-_SID_ROUTER = ("index", "locator", "next-hop4", "sids")
+_SID_ROUTER = ("index", "locator", "next-hop4", "sids", "services")
+_HEAD_END = ("max-sid-depth",)
 NODE_KEYS = {
-    Role.ACCESS: (*_ANY, *_SID_ROUTER, "pool", "announces", "access-interface"),
-    Role.BORDER: (*_ANY, *_SID_ROUTER, "announces"),
+    Role.ACCESS: (*_ANY, *_SID_ROUTER, *_HEAD_END, "pool", "announces", "access-interface"),
+    Role.BORDER: (*_ANY, *_SID_ROUTER, *_HEAD_END, "announces"),
     Role.TRANSIT: (*_ANY, *_SID_ROUTER),
     Role.CORRESPONDENT: (*_ANY, "prefix"),
     Role.MOBILE: (*_ANY, "mac"),
@@ -37,6 +74,7 @@ _WHY = {
     "announces": "traffic enters at access and border routers only, where it is steered",
     "prefix": "only correspondents have one; a router's networks are its announces",
     "mac": "only mobile nodes have one; that of all routers is domain.router-mac",
+    "max-sid-depth": "only access and border routers impose segment lists",
     "access-interface": "only access routers face mobile nodes",
 }
 _ALL_NODE_KEYS = tuple(dict.fromkeys(key for keys in NODE_KEYS.values() for key in keys))
@@ -66,7 +104,7 @@ class Reader:
         elif name is None or not NAME.fullmatch(name):
             fields.fault(
                 top.get("name", root),
-                "a name is needed: a letter, then letters, digits and -, lower case, at most 15",
+                f"a name is needed: {NAME_FORM}",
             )
         settings = fields.members(top.get("domain"), DOMAIN_KEYS)
         mtu = fields.integer(settings.get("mtu"), DEFAULT_MTU, MIN_MTU, MAX_MTU)
@@ -74,7 +112,7 @@ class Reader:
         body = fields.members(top.get("topology"), ("nodes", "links"))
         place = top.get("topology", root)
         nodes = self._nodes(body.get("nodes"), place)
-        links = self._links(body.get("links"), nodes, mtu)
+        links = self._links(body.get("links"), nodes, mtu, settings.get("affinities"))
         return None if domain is None else Topology(domain, nodes, tuple(links))
 
     def _domain(self, place: Item, name: str, settings: dict[str, Item]) -> Domain | None:
@@ -87,7 +125,7 @@ class Reader:
         mode = fields.choice(
             settings.get("encap-mode"), EncapMode, (EncapMode.ENCAP, EncapMode.ENCAP_RED)
         )
-        segments = fields.integer(settings.get("max-segments"), 1, 1, 16)
+        segments = fields.integer(settings.get("max-segments"), 1, 1, MAX_SEGMENTS)
         block = fields.prefix(settings.get("sid-block"))
         if block is None:
             if "sid-block" not in settings:
@@ -99,7 +137,22 @@ class Reader:
             encap_mode=mode or domain.encap_mode,
             router_link_local=link_local or domain.router_link_local,
             router_mac=mac or domain.router_mac,
+            affinities=self._affinities(settings.get("affinities")),
         )
+
+    def _affinities(self, item: Item | None) -> tuple[tuple[str, int], ...]:
+        """Return (name, bit) of every affinity; names and bits are given once each."""
+        fields = self.fields
+        found: dict[int, str] = {}
+        for name, entry in fields.mapping(item).items():
+            bit = fields.integer(entry, -1, 0, MAX_AFFINITY_BIT)
+            if not NAME.fullmatch(name):
+                fields.fault(entry, f"{name!r} is no name for an affinity: {NAME_FORM}")
+            elif bit in found:
+                fields.fault(entry, f"bit {bit} is that of {found[bit]} too")
+            elif bit >= 0:
+                found[bit] = name
+        return tuple((name, bit) for bit, name in sorted(found.items()))
 
     def _nodes(self, item: Item | None, place: Item) -> dict[str, Node]:
         if item is None or not isinstance(item.value, dict) or not item.value:
@@ -119,8 +172,7 @@ class Reader:
             if not NAME.fullmatch(name):
                 self.fields.fault(
                     entry,
-                    f"{name!r} is no name for a node: a letter, then letters, digits and -, "
-                    "lower case, at most 15",
+                    f"{name!r} is no name for a node: {NAME_FORM}",
                 )
                 continue
             node = self._node(name, entry, free)
@@ -178,10 +230,29 @@ class Reader:
             access_interface=access,
             next_hop4=fields.address4(members.get("next-hop4")),
             explicit_sids=tuple((key, sid) for key, sid in explicit if sid is not None),
+            maximum_sid_depth=fields.integer(
+                members.get("max-sid-depth"), MAX_SEGMENTS, 1, MAX_SEGMENTS
+            ),
+            services=self._services(members.get("services")),
         )
 
-    def _links(self, item: Item | None, nodes: dict[str, Node], mtu: int) -> list[Link]:
+    def _services(self, item: Item | None) -> tuple[tuple[str, IPv6Address], ...]:
+        """Return (name, service SID) of each function behind a router, by name."""
+        found: list[tuple[str, IPv6Address]] = []
+        for name, entry in self.fields.mapping(item).items():
+            if not NAME.fullmatch(name):
+                self.fields.fault(entry, f"{name!r} is no name for a service: {NAME_FORM}")
+                continue
+            sid = self.fields.address(entry)
+            if sid is not None:
+                found.append((name, sid))
+        return tuple(sorted(found))
+
+    def _links(
+        self, item: Item | None, nodes: dict[str, Node], mtu: int, affinities: Item | None
+    ) -> list[Link]:
         fields = self.fields
+        names = tuple(fields.mapping(affinities, judge=False))
         if item is None:
             return []
         if not isinstance(item.value, list):
@@ -194,12 +265,30 @@ class Reader:
                 continue
             members = fields.members(entry, LINK_KEYS)
             metric = fields.integer(members.get("metric"), 10, 1, MAX_METRIC)
+            te_metric = fields.integer(members.get("te-metric"), metric, 1, MAX_METRIC)
             delay_us = fields.delay_us(members.get("delay"))
             link_mtu = fields.integer(members.get("mtu"), mtu, MIN_MTU, MAX_MTU)
+            capacity_bps = fields.capacity_bps(members.get("capacity"))
+            affinity = fields.names(members.get("affinity"), names, "domain.affinities")
+            srlgs = fields.integers(members.get("srlg"), 1, MAX_SRLG)
+            drained = fields.boolean(members.get("drained"))
             item = members.get("endpoints", entry)
             ends = self._ends(item, nodes)
             if len(ends) == 2:
-                links.append(Link(ends[0], ends[1], metric, delay_us, link_mtu))
+                links.append(
+                    Link(
+                        ends[0],
+                        ends[1],
+                        metric,
+                        delay_us,
+                        link_mtu,
+                        te_metric=te_metric if "te-metric" in members else None,
+                        capacity_bps=capacity_bps,
+                        affinities=affinity,
+                        srlgs=srlgs,
+                        drained=drained,
+                    )
+                )
                 self.link_keys.append(entry.key)
             else:
                 self.loose |= _meant(item, nodes)

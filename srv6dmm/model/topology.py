@@ -9,6 +9,12 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from srv6dmm.model.sid import EncapMode, Locator
 
 ROUTER_LINK_LOCAL = IPv6Address("fe80::1")
+MAX_METRIC = (1 << 24) - 1
+"""Wide metrics of IS-IS (RFC 5305 section 3)."""
+MAX_DELAY_US = 10_000_000
+"""Of one link, one way."""
+MAX_SEGMENTS = 16
+"""No segment list is longer: the kernel's SRH could hold more, no path of ours needs more."""
 
 
 class Role(StrEnum):
@@ -47,6 +53,10 @@ class Node:
     """Where End.DX4 delivers IPv4 payload (routers only; None: no End.DX4)."""
     explicit_sids: tuple[tuple[str, IPv6Address], ...] = ()
     """SIDs that override the numbering: ("end" | "end-dt6" | "end-dx4", SID)."""
+    maximum_sid_depth: int = MAX_SEGMENTS
+    """Most SIDs this head-end can impose on a packet (SRH Max H.Encaps, RFC 9352 section 4.3)."""
+    services: tuple[tuple[str, IPv6Address], ...] = ()
+    """(name, service SID) of each function behind this router that a flow can be led through."""
 
     @property
     def is_router(self) -> bool:
@@ -85,7 +95,10 @@ class LinkEnd:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A point-to-point link. `metric` is the IGP metric of both directions (1..2^24-1)."""
+    """A point-to-point link. Every attribute holds for both directions.
+
+    `metric` is the IGP metric (1..2^24-1).
+    """
 
     a: LinkEnd
     b: LinkEnd
@@ -93,6 +106,22 @@ class Link:
     delay_us: int = 0
     """One-way propagation delay in microseconds, as declared."""
     mtu: int = 1500
+    te_metric: int | None = None
+    """The metric of objective `te` (RFC 5305 section 3.7), 1..2^24-1; None: that of the IGP."""
+    capacity_bps: int | None = None
+    """Bits per second; None: not known."""
+    affinities: frozenset[str] = frozenset()
+    """Names of the bits of its extended administrative group (RFC 7308)."""
+    srlgs: frozenset[int] = frozenset()
+    """Shared risk link groups (RFC 5307 section 1.3): what fails together has one in common."""
+    drained: bool = False
+    """Taken out of use by the operator: every objective sees its largest metric, so that the
+    link carries only what has no other way, and carries that without loss."""
+
+    @property
+    def igp_metric(self) -> int:
+        """The metric that the underlay counts."""
+        return MAX_METRIC if self.drained else self.metric
 
     def ends(self) -> tuple[LinkEnd, LinkEnd]:
         return (self.a, self.b)
@@ -112,6 +141,12 @@ class Domain:
     """The first-hop router's link-local address on every access interface (RFC 5213 6.8)."""
     router_mac: str = "02:00:5e:00:64:01"
     """... and its link-layer address there."""
+    affinities: tuple[tuple[str, int], ...] = ()
+    """(name, bit of the extended administrative group, 0..255) of every affinity there is."""
+
+    def affinity_names(self) -> list[str]:
+        """Return the names of the affinities, sorted."""
+        return sorted(name for name, _ in self.affinities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +203,5 @@ class RouterSids:
     end_dx4: IPv6Address | None = None
     adjacencies: dict[str, IPv6Address] = field(default_factory=dict)
     """Core interface name -> End.X SID of that adjacency."""
+    services: dict[str, IPv6Address] = field(default_factory=dict)
+    """Name of a service -> its SID."""

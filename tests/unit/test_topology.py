@@ -10,6 +10,7 @@ import networkx
 import pytest
 
 from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.sids import sid_table
 from srv6dmm.core.topology import (
     fixed_hosts,
     fixed_hosts_by_router,
@@ -18,7 +19,7 @@ from srv6dmm.core.topology import (
 )
 from srv6dmm.core.topology_reader import DOMAIN_KEYS, LINK_KEYS, NODE_KEYS, SID_KEYS, TOP_KEYS
 from srv6dmm.model.sid import EncapMode
-from srv6dmm.model.topology import Role, Topology
+from srv6dmm.model.topology import MAX_METRIC, Role, Topology
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "topologies"
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "topology.md"
@@ -91,6 +92,39 @@ def test_reads_every_key() -> None:
     assert (first.metric, first.delay_us, first.mtu) == (5, 2500, 1600)
     assert (topology.links[1].metric, topology.links[1].delay_us) == (10, 0)
     assert [link.mtu for link in topology.links] == [1600, 1600, 9000, 1500]
+
+
+def test_attributes_of_links_and_routers() -> None:
+    text = (
+        GOOD.replace("  mtu: 1600\n", "  mtu: 1600\n  affinities: {gold: 3, low-delay: 0}\n")
+        .replace(
+            "      metric: 5\n",
+            "      metric: 5\n      te-metric: 70\n      capacity: 2.5G\n"
+            "      affinity: [low-delay, gold]\n      srlg: [9, 7]\n      drained: true\n",
+        )
+        .replace(
+            "mtu: 9000", "mtu: 9000\n      affinity: gold\n      srlg: 9\n      drained: false"
+        )
+        .replace(
+            "      locator: fc00:0:1::/48\n",
+            "      locator: fc00:0:1::/48\n      max-sid-depth: 3\n"
+            "      services: {nat: 'fc00:0:1:5e01::', dpi: 'fc00:0:1:5e02::'}\n",
+        )
+    )
+    topology = parse_topology(text, "lab.yaml")
+    assert topology.domain.affinities == (("low-delay", 0), ("gold", 3))
+    first, plain, third, _ = topology.links
+    assert (first.te_metric, first.capacity_bps, first.drained) == (70, 2_500_000_000, True)
+    assert (first.affinities, first.srlgs) == ({"gold", "low-delay"}, {7, 9})
+    assert (first.metric, first.igp_metric) == (5, MAX_METRIC)
+    assert (plain.te_metric, plain.capacity_bps, plain.drained) == (None, None, False)
+    assert (plain.affinities, plain.srlgs, plain.igp_metric) == (frozenset(), frozenset(), 10)
+    assert (third.affinities, third.srlgs, third.drained) == ({"gold"}, {9}, False)
+    ar1 = topology.nodes["ar1"]
+    assert ar1.maximum_sid_depth == 3
+    services = {"dpi": IPv6Address("fc00:0:1:5e02::"), "nat": IPv6Address("fc00:0:1:5e01::")}
+    assert dict(ar1.services) == services
+    assert sid_table(topology)["ar1"].services == services
 
 
 def test_routers_are_numbered_in_file_order_around_explicit_numbers() -> None:

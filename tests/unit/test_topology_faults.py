@@ -164,6 +164,35 @@ BAD: dict[str, tuple[str, ...]] = {
     "zone": ("  mtu: 1600", "  mtu: 1600\n  router-link-local: fe80::1%eth0",
         "domain.router-link-local", "zone"),
     "name": ("name: lab", "name: a-name-that-is-too-long", "name", "at most 15"),
+    "affinity unknown": ("metric: 5", "affinity: gold", "topology.links[0].affinity",
+        "add it to domain.affinities"),
+    "affinity bit": ("  mtu: 1600", "  mtu: 1600\n  affinities: {gold: 256}",
+        "domain.affinities.gold", "0 to 255"),
+    "affinity bit twice": ("  mtu: 1600", "  mtu: 1600\n  affinities: {gold: 1, blue: 1}",
+        "domain.affinities.blue", "that of gold too"),
+    "affinity name": ("  mtu: 1600", "  mtu: 1600\n  affinities: {Gold: 1}",
+        "domain.affinities.Gold", "no name for an affinity"),
+    "affinities no mapping": ("  mtu: 1600", "  mtu: 1600\n  affinities: [gold]",
+        "domain.affinities", "mapping"),
+    "srlg zero": ("metric: 5", "srlg: [7, 0]", "topology.links[0].srlg[1]", "from 1 to 4294967295"),
+    "te-metric zero": ("metric: 5", "te-metric: 0", "topology.links[0].te-metric", "from 1"),
+    "capacity form": ("metric: 5", "capacity: 10", "topology.links[0].capacity", "such as 100M"),
+    "capacity zero": ("metric: 5", "capacity: 0.0G", "topology.links[0].capacity", "such as 100M"),
+    "capacity too large": ("metric: 5", "capacity: 1001T", "topology.links[0].capacity", "at most"),
+    "drained": ("metric: 5", "drained: yes", "topology.links[0].drained", "true or false"),
+    "sid depth": (AR1_POOL, AR1_POOL + "\n      max-sid-depth: 17",
+        "topology.nodes.ar1.max-sid-depth", "1 to 16"),
+    "sid depth of transit": ("role: transit", "role: transit\n      max-sid-depth: 3",
+        "topology.nodes.tr1.max-sid-depth", "only access and border"),
+    "service outside": (AR1_POOL, AR1_POOL + "\n      services: {nat: 'fc00:0:2:1::'}",
+        "topology.nodes.ar1.services.nat", "outside the locator"),
+    "service is End": (AR1_POOL, AR1_POOL + "\n      services: {nat: 'fc00:0:1:e00::'}",
+        "topology.nodes.ar1.services.nat", "the SID of end already"),
+    "service name": (AR1_POOL, AR1_POOL + "\n      services: {NAT: 'fc00:0:1:1::'}",
+        "topology.nodes.ar1.services.NAT", "no name for a service"),
+    "services without locator": ("role: transit",
+        "role: transit\n      services: {nat: 'fc00:0:1:1::'}",
+        "topology.nodes.tr1.services", "no locator"),
     "name a number": ("name: lab", "name: 5", "name", "put it in quotes"),
 }
 # fmt: on
@@ -189,6 +218,13 @@ def test_index_given_twice() -> None:
     text = changed("role: transit", "role: transit\n      index: 7")
     text = changed("role: border", "role: border\n      index: 7", text)
     assert faults(text) == [(22, "topology.nodes.br1.index", "7 is that of tr1 too")]
+
+
+def test_a_misspelt_affinity_is_guessed() -> None:
+    text = changed("  mtu: 1600\n", "  mtu: 1600\n  affinities: {gold: 1}\n")
+    text = changed("metric: 5", "affinity: [gold, golden]", text)
+    message = "unknown name 'golden'; did you mean 'gold'?"
+    assert faults(text) == [(32, "topology.links[0].affinity[1]", message)]
 
 
 def test_all_faults_at_once_in_line_order() -> None:
