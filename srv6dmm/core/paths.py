@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
-import rustworkx
-
-from srv6dmm.model.errors import Srv6dmmError
-from srv6dmm.model.topology import Link, Topology
+from srv6dmm.core.graph import Graph, NoPath
+from srv6dmm.model.topology import Topology
 
 Hop = tuple[str, str]
 """(own interface, neighbour)."""
 
-
-class NoPath(Srv6dmmError):
-    """Two nodes have no path between them, or one of them is not in the topology."""
+__all__ = ["Hop", "NoPath", "ShortestPaths"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,120 +26,131 @@ class _Attachment:
     router_interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """Everything that leads to one target, by the index of the source."""
-
-    distances: list[int]
-    """-1: no path."""
-    hops: list[Hop | None]
-
-
 class ShortestPaths:
     """IGP shortest paths over the links between routers.
 
     The next hop of a node towards a target is its neighbour with the smallest (distance, name,
     interface), so following next hops gives `path`, and every tail of a path is a path. Hosts
     can be ends of a path and never carry transit traffic; a host uses its first link only.
-    One target costs one run of Dijkstra's algorithm, on first use.
+    One target costs one run of Dijkstra's algorithm, on first use, and 8 bytes per router.
     """
 
     def __init__(self, topology: Topology) -> None:
-        names = [node.name for node in topology.routers()]
-        self._names = names
-        self._index = {name: index for index, name in enumerate(names)}
-        self._adjacent: list[list[tuple[str, str, int, int]]] = [[] for _ in names]
-        """By index: (neighbour, own interface, metric, index of the neighbour), sorted."""
+        self.graph = Graph(topology)
+        names, heads = self.graph.names, self.graph.heads
+        self._hops: list[Hop] = [
+            (interface, names[head])
+            for interface, head in zip(self.graph.interfaces, heads, strict=True)
+        ]
+        self._trees: dict[int, array[float]] = {}
         self._hosts: dict[str, _Attachment] = {}
-        self._trees: dict[str, _Tree] = {}
-        self._graph: rustworkx.PyGraph[str, int] = rustworkx.PyGraph()
-        self._graph.add_nodes_from(names)
         for link in topology.links:
-            self._join(link)
-        for adjacent in self._adjacent:
-            adjacent.sort()
+            a, b = (end.node in self.graph.index for end in link.ends())
+            if a != b:
+                router, host = link.ends() if a else link.ends()[::-1]
+                self._hosts.setdefault(
+                    host.node,
+                    _Attachment(link.igp_metric, router.node, host.interface, router.interface),
+                )
 
-    def _join(self, link: Link) -> None:
-        a, b = (self._index.get(end.node) for end in link.ends())
-        if a is not None and b is not None:
-            self._graph.add_edge(a, b, link.metric)
-            self._adjacent[a].append((link.b.node, link.a.interface, link.metric, b))
-            self._adjacent[b].append((link.a.node, link.b.interface, link.metric, a))
-            return
-        router, host = (link.b, link.a) if a is None else (link.a, link.b)
-        self._hosts.setdefault(
-            host.node, _Attachment(link.metric, router.node, host.interface, router.interface)
-        )
+    def tree(self, target: int) -> array[float]:
+        """Return every router's distance to the target, by number; infinite: no path."""
+        found = self._trees.get(target)
+        if found is None:
+            graph = self.graph
+            found = self._trees[target] = array("d", graph.distances(graph.igp, target))
+        return found
 
-    def _tree(self, target: str) -> _Tree:
-        tree = self._trees.get(target)
-        if tree is None:
-            tree = self._trees[target] = self._grow(self._router(target))
-        return tree
+    def tree_bytes(self) -> int:
+        """Return the memory of the trees grown so far."""
+        return sum(tree.itemsize * len(tree) for tree in self._trees.values())
 
-    def _grow(self, target: int) -> _Tree:
-        distances = [-1] * len(self._names)
-        distances[target] = 0
-        # Doubles hold sums of metrics exactly: 4095 hops of 2^24 are below 2^53.
-        found = rustworkx.dijkstra_shortest_path_lengths(self._graph, target, float)
-        for index, length in found.items():
-            distances[index] = int(length)
-        distances[target] = 0
-        hops: list[Hop | None] = [None] * len(self._names)
-        for source, best in enumerate(distances):
-            if best > 0:
-                for name, interface, metric, index in self._adjacent[source]:
-                    if metric + distances[index] == best:  # sorted: the first is the smallest
-                        hops[source] = (interface, name)
-                        break
-        return _Tree(distances, hops)
+    def shortest_crossings(self, router: int, target: int) -> list[int]:
+        """Return the crossings that start a shortest path, best first; none: there is no path."""
+        graph, distances = self.graph, self.tree(target)
+        best = distances[router]
+        if not 0 < best < inf:
+            return []
+        weights, heads = graph.igp.values, graph.heads
+        return [
+            number
+            for number in graph.leaving[router]
+            if weights[number] + distances[heads[number]] == best
+        ]
 
-    def _router(self, name: str) -> int:
-        index = self._index.get(name)
-        if index is None:
-            raise NoPath(f"{name!r} is not in the topology, or has no link")
-        return index
+    def follows(self, router: int, crossing: int, target: int, ecmp: bool) -> bool:
+        """Tell whether a packet to the target leaves the router by this crossing, for certain.
+
+        With `ecmp` a router uses any of its shortest paths, without it the best of them.
+        """
+        crossings = self.shortest_crossings(router, target)
+        return crossings[:1] == [crossing] and (len(crossings) == 1 or not ecmp)
+
+    def stretch_start(
+        self, source: int, crossings: Sequence[int], target: int, floor: int, ecmp: bool
+    ) -> int:
+        """Return the first place of a path, not before `floor`, that needs no segment on the way.
+
+        From there on, the underlay takes the path's crossings to the target by itself. The
+        path starts at `source`; place n is behind its n-th crossing; the last one enters the
+        target. Every tail of a shortest path is one, so all later places need none either.
+        """
+        tails = self.graph.tails
+        start = len(crossings)
+        while start > floor:
+            crossing = crossings[start - 1]
+            router = tails[crossing]
+            if router == target or not self.follows(router, crossing, target, ecmp):
+                break
+            start -= 1
+        return start
 
     def _known(self, name: str) -> str:
         """Return the router a node is or hangs on."""
         host = self._hosts.get(name)
         router = name if host is None else host.router
-        self._router(router)
+        self.graph.router(router)
         return router
-
-    def is_router(self, name: str) -> bool:
-        """Tell whether a path can lead through the node."""
-        return name in self._index
-
-    def neighbours(self, router: str) -> list[tuple[int, str, str]]:
-        """Return (metric, neighbour, own interface) of each link to a router, by neighbour's name.
-
-        Raises NoPath when there is no such router.
-        """
-        adjacent = self._adjacent[self._router(router)]
-        return [(metric, name, interface) for name, interface, metric, _ in adjacent]
 
     def distance(self, source: str, target: str) -> int:
         """Return the sum of metrics of the shortest path. Raises NoPath."""
         start, end = self._known(source), self._known(target)
         if source == target:
             return 0
-        between = self._tree(end).distances[self._index[start]]
-        if between < 0:
+        between = self.tree(self.graph.index[end])[self.graph.index[start]]
+        if between == inf:
             raise NoPath(f"no path from {source!r} to {target!r}")
         ends = (self._hosts[name].metric for name in (source, target) if name in self._hosts)
-        return between + sum(ends)
+        return int(between) + sum(ends)
 
     def next_hop(self, source: str, target: str) -> Hop:
         """Return (own interface, neighbour) towards the target. Raises NoPath."""
         if source in self._hosts or target in self._hosts:
             return self._host_hop(source, target)
-        hop = self._tree(target).hops[self._router(source)]
-        if hop is None:
-            if source == target:
-                raise NoPath(f"{source!r} is the target itself; there is no next hop")
-            raise NoPath(f"no path from {source!r} to {target!r}")
-        return hop
+        graph = self.graph
+        router = graph.router(source)
+        distances = self.tree(graph.router(target))
+        best = distances[router]
+        if 0 < best < inf:
+            weights, heads = graph.igp.values, graph.heads
+            for number in graph.leaving[router]:  # sorted: the first is the best
+                if weights[number] + distances[heads[number]] == best:
+                    return self._hops[number]
+        if source == target:
+            raise NoPath(f"{source!r} is the target itself; there is no next hop")
+        raise NoPath(f"no path from {source!r} to {target!r}")
+
+    def next_hops(self, source: str, target: str) -> list[Hop]:
+        """Return every (interface, neighbour) on a shortest path, best first.
+
+        With equal-cost multipath, a router may use any of them. Raises NoPath.
+        """
+        first = self.next_hop(source, target)
+        if source in self._hosts or target in self._hosts:
+            return [first]
+        index = self.graph.index
+        crossings = self.shortest_crossings(index[source], index[target])
+        return [self._hops[number] for number in crossings]
 
     def _host_hop(self, source: str, target: str) -> Hop:
         self.distance(source, target)
@@ -152,22 +162,6 @@ class ShortestPaths:
         if there is not None and there.router == source:
             return (there.router_interface, target)
         return self.next_hop(source, there.router if there is not None else target)
-
-    def next_hops(self, source: str, target: str) -> list[Hop]:
-        """Return every (interface, neighbour) on a shortest path between routers, best first.
-
-        With equal-cost multipath, a router may use any of them. Raises NoPath.
-        """
-        distances = self._tree(target).distances
-        index = self._router(source)
-        best = distances[index]
-        if best <= 0:
-            return [self.next_hop(source, target)]
-        return [
-            (interface, name)
-            for name, interface, metric, other in self._adjacent[index]
-            if metric + distances[other] == best
-        ]
 
     def path(self, source: str, target: str) -> tuple[str, ...]:
         """Return the nodes from source to target, both included. Raises NoPath."""

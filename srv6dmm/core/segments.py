@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
-from itertools import pairwise
 
 from srv6dmm.core.paths import NoPath, ShortestPaths
 from srv6dmm.core.sids import LOCATOR_LENGTH
 from srv6dmm.model.errors import Srv6dmmError
+from srv6dmm.model.path import Path
 from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.topology import RouterSids
+
+Stop = tuple[int, IPv6Address]
+"""(place on the path, SID of that router that packets are to be handed to there)."""
 
 
 class NoSegmentList(Srv6dmmError):
@@ -39,47 +42,107 @@ class _Move:
         return (self.segments, self.adjacencies, -self.then)
 
 
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """A piece of the path, from one router to the next at which packets must be handed over."""
+
+    routers: tuple[str, ...]
+    crossings: tuple[int, ...]
+    adjacencies: tuple[IPv6Address | None, ...]
+    """End.X of each crossing; None: the router has no locator."""
+    starts: tuple[int, ...]
+    """By place: where the stretch begins that the underlay takes to it by itself."""
+
+
 def segment_list(
     paths: ShortestPaths,
     sids: Mapping[str, RouterSids],
-    path: Sequence[str],
+    path: Path,
     final: IPv6Address,
     *,
-    ecmp: bool = False,
+    stops: Sequence[Stop] = (),
+    ecmp: bool = True,
 ) -> SegmentList:
     """Return the shortest segment list that realises exactly `path` and ends in `final`.
 
-    `path` names routers from the head-end to the router that owns `final`, both included.
-    Without `ecmp` the underlay takes the next hops of `paths`; with it, routers may use any next
-    hop of equal cost, so a stretch counts only when its shortest path is the only one. Among
-    lists of equal length, the one with the fewest adjacency segments is taken (they fail with
-    their link), then the one whose first segments reach farthest.
+    `path` leads from the head-end to the router that owns `final`. `stops` are further SIDs on
+    it that must be in the list, such as those of services, in travel order. With `ecmp` routers
+    may use any next hop of equal cost, so a stretch needs no segment only where its shortest
+    path is the only one; without it the underlay takes the next hops of `paths`. Among lists of
+    equal length, the one with the fewest adjacency segments is taken (they fail with their
+    link), then the one whose first segments reach farthest.
 
     Raises NoSegmentList when the path is not connected, when it leaves the underlay's way at a
-    router that has no SID to say so, or when `final` lies outside the last router's locator.
+    router that has no SID to say so, or when a SID lies outside its router's locator.
     """
-    nodes = tuple(path)
-    crossings = _crossings(paths, sids, nodes)
-    _check_final(sids, nodes[-1], final)
-    starts = [_stretch_start(paths, nodes, end, ecmp) for end in range(len(nodes))]
-    last = len(nodes) - 1
-    best: list[_Move | None] = [None] * len(nodes)
+    try:
+        crossings = paths.graph.crossings(path)
+    except NoPath as error:
+        raise NoSegmentList(str(error)) from error
+    segments: list[IPv6Address] = []
+    start = 0
+    for place, sid in (*stops, (len(crossings), final)):
+        if not start <= place <= len(crossings):
+            raise NoSegmentList(f"place {place} of {sid} is not ahead on the path {path}")
+        routers = path.routers[start : place + 1]
+        _check_owner(sids, routers[-1], sid)
+        segments += _lay(_leg(paths, sids, routers, crossings[start:place], ecmp), sids, sid)
+        start = place
+    return tuple(segments)
+
+
+def _leg(
+    paths: ShortestPaths,
+    sids: Mapping[str, RouterSids],
+    routers: tuple[str, ...],
+    crossings: tuple[int, ...],
+    ecmp: bool,
+) -> _Leg:
+    graph = paths.graph
+    source = graph.index[routers[0]]
+
+    def start(place: int, floor: int = 0) -> int:
+        target = graph.index[routers[place]]
+        return paths.stretch_start(source, crossings[:place], target, floor, ecmp)
+
+    last = len(crossings)
+    end = start(last)
+    if end == 0:  # the common case: nothing on the way needs to be looked at
+        return _Leg(routers, crossings, (), (0,) * last + (end,))
+    adjacencies = [
+        own.adjacencies[graph.interfaces[number]] if (own := sids.get(router)) else None
+        for router, number in zip(routers, crossings, strict=False)
+    ]
+    starts = (*(start(place) for place in range(last)), end)
+    return _Leg(routers, crossings, tuple(adjacencies), starts)
+
+
+def _lay(leg: _Leg, sids: Mapping[str, RouterSids], final: IPv6Address) -> list[IPv6Address]:
+    """Return the best list along a leg, by going back from its end."""
+    last = len(leg.crossings)
+    best: list[_Move | None] = [None] * (last + 1)
     for here in range(last, -1, -1):
-        if starts[last] <= here:
-            best[here] = _Move(1, 0, final, len(nodes))
+        if leg.starts[last] <= here:
+            best[here] = _Move(1, 0, final, last + 1)
             continue
-        for end in range(last, here - 1, -1):
-            if starts[end] > here:
-                continue
-            own = sids.get(nodes[end])
-            if own is None:
+        for end in range(last - 1, here - 1, -1):
+            own = sids.get(leg.routers[end])
+            if own is None or leg.starts[end] > here:
                 continue
             if end > here:
                 best[here] = _better(best[here], best[end], own.end, end, 0)
-            crossing = crossings[end] if end < last else None
+            crossing = leg.adjacencies[end]
             if crossing is not None:
                 best[here] = _better(best[here], best[end + 1], crossing, end + 1, 1)
-    return _collect(nodes, sids, starts, best)
+    segments: list[IPv6Address] = []
+    here = 0
+    while here <= last:
+        move = best[here]
+        if move is None:
+            raise NoSegmentList(_why(leg, sids))
+        segments.append(move.sid)
+        here = move.then
+    return segments
 
 
 def _better(
@@ -94,92 +157,29 @@ def _better(
     return move if move.cost < known.cost else known
 
 
-def _crossings(
-    paths: ShortestPaths, sids: Mapping[str, RouterSids], nodes: tuple[str, ...]
-) -> list[IPv6Address | None]:
-    """Return, per link of the path, the End.X SID that crosses it (None: no locator).
-
-    Of parallel links the one with the smallest metric is taken, then the smallest interface.
-    Raises NoSegmentList when two nodes that follow each other are not neighbours.
-    """
-    if not nodes:
-        raise NoSegmentList("the path is empty; name the head-end at least")
-    found: list[IPv6Address | None] = []
-    try:
-        for name in nodes:
-            if not paths.is_router(name):
-                raise NoSegmentList(f"{name!r} is no router; a path leads over routers only")
-        for here, there in pairwise(nodes):
-            links = [
-                (metric, interface)
-                for metric, name, interface in paths.neighbours(here)
-                if name == there
-            ]
-            if not links:
-                raise NoSegmentList(f"{here} and {there} are not neighbours; correct the path")
-            own = sids.get(here)
-            found.append(own.adjacencies[min(links)[1]] if own is not None else None)
-    except NoPath as error:
-        raise NoSegmentList(str(error)) from error
-    return found
-
-
-def _check_final(sids: Mapping[str, RouterSids], last: str, final: IPv6Address) -> None:
-    """A final SID of another router would lead packets past the path's end."""
-    own = sids.get(last)
+def _check_owner(sids: Mapping[str, RouterSids], router: str, sid: IPv6Address) -> None:
+    """A SID of another router would lead packets past the place."""
+    own = sids.get(router)
     if own is None:
-        raise NoSegmentList(f"{last} has no locator, so no path can end there; give it one")
+        raise NoSegmentList(f"{router} has no locator, so no path can end there; give it one")
     locator = IPv6Network((own.end, LOCATOR_LENGTH), strict=False)
-    if final not in locator:
-        raise NoSegmentList(f"the final SID {final} is not in {locator}, the locator of {last}")
+    if sid not in locator:
+        raise NoSegmentList(f"the SID {sid} is not in {locator}, the locator of {router}")
 
 
-def _stretch_start(paths: ShortestPaths, nodes: tuple[str, ...], end: int, ecmp: bool) -> int:
-    """Return the first place from which the underlay follows the path to `end` by itself.
-
-    Every tail of a shortest path is one, so all later places do too.
-    """
-    target = nodes[end]
-    start = end
-    while start > 0 and nodes[start - 1] != target:
-        if ecmp:
-            hops = paths.next_hops(nodes[start - 1], target)
-        else:
-            hops = [paths.next_hop(nodes[start - 1], target)]
-        if any(name != nodes[start] for _, name in hops):
-            break
-        start -= 1
-    return start
-
-
-def _collect(
-    nodes: tuple[str, ...],
-    sids: Mapping[str, RouterSids],
-    starts: list[int],
-    best: list[_Move | None],
-) -> SegmentList:
-    segments: list[IPv6Address] = []
-    here = 0
-    while here < len(nodes):
-        move = best[here]
-        if move is None:
-            raise NoSegmentList(_why(nodes, sids, starts))
-        segments.append(move.sid)
-        here = move.then
-    return tuple(segments)
-
-
-def _why(nodes: tuple[str, ...], sids: Mapping[str, RouterSids], starts: list[int]) -> str:
+def _why(leg: _Leg, sids: Mapping[str, RouterSids]) -> str:
     """Say how far segments lead. There a locator is missing: with one, End.X would lead on."""
     reached = {0}
-    for here in range(len(nodes) - 1):
+    last = len(leg.crossings)
+    for here in range(last):
         if here in reached:
-            for end in range(here, len(nodes) - 1):
-                if starts[end] <= here and nodes[end] in sids:
+            for end in range(here, last):
+                if leg.starts[end] <= here and leg.routers[end] in sids:
                     reached |= {end, end + 1}
     place = max(reached)
     return (
-        f"no segment list makes packets follow {' '.join(nodes)}: segments lead to "
-        f"{nodes[place]}, which has no SID, and the underlay does not go on to "
-        f"{nodes[place + 1]} by itself; give {nodes[place]} a locator or choose another path"
+        f"no segment list makes packets follow {' '.join(leg.routers)}: segments lead to "
+        f"{leg.routers[place]}, which has no SID, and the underlay does not go on to "
+        f"{leg.routers[place + 1]} by itself; give {leg.routers[place]} a locator or choose "
+        "another path"
     )

@@ -123,6 +123,11 @@ class Link:
         """The metric that the underlay counts."""
         return MAX_METRIC if self.drained else self.metric
 
+    @property
+    def te(self) -> int:
+        """The TE metric as given, or else the IGP's."""
+        return self.metric if self.te_metric is None else self.te_metric
+
     def ends(self) -> tuple[LinkEnd, LinkEnd]:
         return (self.a, self.b)
 

@@ -57,7 +57,6 @@ def test_parallel_links_take_the_smaller_metric_then_the_first_interface() -> No
     assert paths.next_hops("a", "b") == [("y", "b"), ("z", "b")]
     assert paths.next_hop("b", "a") == ("y", "a")
     assert paths.distance("a", "b") == 3
-    assert paths.neighbours("a") == [(5, "b", "x"), (3, "b", "y"), (3, "b", "z")]
 
 
 def test_a_node_is_its_own_path() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Address, IPv6Network
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 
@@ -11,26 +11,33 @@ from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.segments import NoSegmentList, segment_list
 from srv6dmm.core.sids import sid_table
 from srv6dmm.core.topology import parse_topology
+from srv6dmm.model.path import Path
 from srv6dmm.model.sid import Locator
 from srv6dmm.model.topology import Domain, Link, LinkEnd, Node, Role, Topology
 
 CAMPUS = parse_topology(
-    (Path(__file__).parents[2] / "deploy" / "topologies" / "campus.yaml").read_text(),
+    (FilePath(__file__).parents[2] / "deploy" / "topologies" / "campus.yaml").read_text(),
     "campus.yaml",
 )
 PATHS = ShortestPaths(CAMPUS)
 SIDS = sid_table(CAMPUS)
 
 
-def lay(path: str, ecmp: bool = False) -> list[str]:
+def over(path: str) -> Path:
+    """Return the path over these routers; in the campus, interfaces are named after neighbours."""
+    routers = tuple(path.split())
+    return Path(routers, routers[1:])
+
+
+def lay(path: str, ecmp: bool = True) -> list[str]:
     """Return the list for a path as readable words; interfaces are named after neighbours."""
     names = {own.end: f"End {own.router}" for own in SIDS.values()}
     names |= {own.end_dt6: f"End.DT6 {own.router}" for own in SIDS.values()}
     for own in SIDS.values():
         names |= {sid: f"End.X {own.router} {to}" for to, sid in own.adjacencies.items()}
-    nodes = path.split()
-    final = SIDS[nodes[-1]].end_dt6
-    return [names[sid] for sid in segment_list(PATHS, SIDS, nodes, final, ecmp=ecmp)]
+    wanted = over(path)
+    final = SIDS[wanted.routers[-1]].end_dt6
+    return [names[sid] for sid in segment_list(PATHS, SIDS, wanted, final, ecmp=ecmp)]
 
 
 def test_the_shortest_path_is_one_segment() -> None:
@@ -82,42 +89,72 @@ def test_equal_cost_paths_need_a_segment_only_under_ecmp() -> None:
     square = Topology(Domain("square", IPv6Network("fc00::/32")), nodes, links)
     paths, sids = ShortestPaths(square), sid_table(square)
     final = sids["d"].end_dt6
-    assert segment_list(paths, sids, "abd", final) == (final,)
-    assert segment_list(paths, sids, "abd", final, ecmp=True) == (sids["b"].end, final)
-    assert segment_list(paths, sids, "acd", final) == (sids["c"].end, final)
+    abd, acd = (Path(("a", via, "d"), (f"to-{via}", "to-d")) for via in "bc")
+    assert segment_list(paths, sids, abd, final, ecmp=False) == (final,)
+    assert segment_list(paths, sids, abd, final) == (sids["b"].end, final)
+    assert segment_list(paths, sids, acd, final, ecmp=False) == (sids["c"].end, final)
 
 
-def test_of_parallel_links_the_cheapest_is_crossed_then_the_first() -> None:
-    """Two detour links from a to b, neither on the shortest path over c."""
+def bundle(**metrics: int) -> Topology:
+    """Return routers a and b with parallel links (interface=metric)."""
     nodes = {
         name: Node(name, Role.TRANSIT, n, locator=Locator(IPv6Network(f"fc00:0:{n}::/48")))
-        for n, name in enumerate("abc", start=1)
+        for n, name in enumerate("ab", start=1)
     }
-    metrics = {"w": 60, "y": 50, "z": 50}
     links = [Link(LinkEnd("a", x), LinkEnd("b", x), metric) for x, metric in metrics.items()]
-    links += [Link(LinkEnd(x, "c"), LinkEnd("c", x)) for x in "ab"]
-    bundle = Topology(Domain("bundle", IPv6Network("fc00::/32")), nodes, tuple(links))
-    sids = sid_table(bundle)
-    found = segment_list(ShortestPaths(bundle), sids, "ab", sids["b"].end_dt6)
-    assert found == (sids["a"].adjacencies["y"], sids["b"].end_dt6)
+    return Topology(Domain("bundle", IPv6Network("fc00::/32")), nodes, tuple(links))
+
+
+@pytest.mark.parametrize(
+    ("ecmp", "needs_segment"),
+    [(True, {"w", "y", "z"}), (False, {"w", "z"})],
+)
+def test_parallel_links_are_told_apart(ecmp: bool, needs_segment: set[str]) -> None:
+    """y and z tie, so only single-path forwarding takes y by itself; w is dearer."""
+    topology = bundle(w=60, y=50, z=50)
+    paths, sids = ShortestPaths(topology), sid_table(topology)
+    final = sids["b"].end_dt6
+    for interface in "wyz":
+        found = segment_list(paths, sids, Path(("a", "b"), (interface,)), final, ecmp=ecmp)
+        adjacency = sids["a"].adjacencies[interface]
+        assert found == ((adjacency, final) if interface in needs_segment else (final,))
+
+
+def test_stops_are_in_the_list_and_the_path_stays() -> None:
+    """A service at a router on the way, and one at a router that would need a segment anyway."""
+    nat = IPv6Address("fc00:0:c1:5e01::")
+    final = SIDS["ar3"].end_dt6
+    path = over("br1 tr1 tr2 ar3")
+    assert segment_list(PATHS, SIDS, path, final, stops=[(1, nat)]) == (nat, final)
+    other = IPv6Address("fc00:0:c1:5e02::")
+    stops = [(1, nat), (1, other)]
+    assert segment_list(PATHS, SIDS, path, final, stops=stops) == (nat, other, final)
+    with pytest.raises(NoSegmentList, match="not in fc00:0:c1::/48"):
+        segment_list(PATHS, SIDS, path, final, stops=[(1, final)])
+    with pytest.raises(NoSegmentList, match="not ahead"):
+        segment_list(PATHS, SIDS, path, final, stops=[(1, nat), (0, SIDS["br1"].end)])
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ([], "empty"),
-        (["ar1", "ar2"], "ar1 and ar2 are not neighbours"),
-        (["ar1", "ar1"], "ar1 and ar1 are not neighbours"),
-        (["cn", "br1"], "'cn' is no router"),
-        (["ar1", "nobody"], "'nobody' is no router"),
-        (["ar1", "tr1", "tr2"], "tr2 has no locator"),
+        ("ar1 ar2", "ar1:ar2 does not lead to ar2"),
+        ("ar1 ar1", "ar1:ar1 does not lead to ar1"),
+        ("cn br1", "'cn' is not in the topology"),
+        ("ar1 nobody", "'nobody' is not in the topology"),
+        ("ar1 tr1 tr2", "tr2 has no locator"),
     ],
 )
-def test_a_path_that_is_none_is_refused(path: list[str], words: str) -> None:
+def test_a_path_that_is_none_is_refused(path: str, words: str) -> None:
     with pytest.raises(NoSegmentList, match=words):
-        segment_list(PATHS, SIDS, path, IPv6Address("fc00:0:a1:d06::"))
+        segment_list(PATHS, SIDS, over(path), IPv6Address("fc00:0:a1:d06::"))
+
+
+def test_a_path_has_one_interface_per_link() -> None:
+    with pytest.raises(ValueError, match="over 2 routers has 1 links, not 2"):
+        Path(("a", "b"), ("x", "y"))
 
 
 def test_a_final_segment_of_another_router_is_refused() -> None:
     with pytest.raises(NoSegmentList, match="not in fc00:0:a3::/48, the locator of ar3"):
-        segment_list(PATHS, SIDS, ["br1", "tr1", "tr2", "ar3"], SIDS["ar4"].end_dt6)
+        segment_list(PATHS, SIDS, over("br1 tr1 tr2 ar3"), SIDS["ar4"].end_dt6)
