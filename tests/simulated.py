@@ -16,6 +16,7 @@ from srv6dmm.model.plan import PlanEntry
 from srv6dmm.model.state import Change
 from srv6dmm.model.topology import Topology
 from srv6dmm.model.wire import (
+    FAST_PATH,
     PROTOCOL,
     Ack,
     DeltaPlan,
@@ -24,8 +25,10 @@ from srv6dmm.model.wire import (
     FromController,
     FullPlan,
     Hello,
+    PrefixTraffic,
     Report,
     Resync,
+    Telemetry,
 )
 from srv6dmm.store.interface import Store
 from srv6dmm.store.memory import MemoryStore
@@ -172,11 +175,13 @@ class SimulatedAgent:
         """Keys that its kernel refuses."""
         self.mute = False
         """Applies, but says nothing."""
+        self.fast_path = False
         self.history: list[FromController] = []
         self.connection: RouterConnection | None = None
 
     def connect(self) -> None:
-        hello = Hello(self.router, f"boot-{self.router}", "test", PROTOCOL, self.revision, {})
+        able = {FAST_PATH: self.fast_path}
+        hello = Hello(self.router, f"boot-{self.router}", "test", PROTOCOL, self.revision, able)
         self.connection = self.controller.connect(hello, self.receive, self.disconnect)
 
     def disconnect(self) -> None:
@@ -200,6 +205,11 @@ class SimulatedAgent:
         elif isinstance(message, Resync) and self.connection is not None:
             report = Report(self.revision or 0, (), (), (), {})
             await self.connection.receive(report)
+
+    async def count(self, *counted: PrefixTraffic) -> None:
+        """Tell what its fast path counted, or that there is no news."""
+        if self.connection is not None:
+            await self.connection.receive(Telemetry({}, counted, ()))
 
     async def answer(self) -> None:
         """Say what became of the plan held now."""

@@ -15,6 +15,9 @@ from srv6dmm.model.wire import PrefixTraffic, Telemetry
 MAX_PREFIXES = 1000
 """In one message: some 80 kB. The rest waits for the next."""
 
+LONGEST_SILENCE_S = 10.0
+"""Then it is said that there is no news: who hears nothing must not take that for no packets."""
+
 
 class Counting(Protocol):
     """What is read: a FastPath, or what stands for one."""
@@ -46,6 +49,7 @@ class Meter:
         """Counters with news, oldest news first."""
         self._gone: dict[IPv6Network, None] = {}
         self._told: dict[str, int] | None = None
+        self._told_at = clock()
 
     def start_over(self) -> None:
         """Say everything again: whoever listens now knows nothing."""
@@ -54,7 +58,10 @@ class Meter:
         self._told = None
 
     def read(self) -> Telemetry | None:
-        """Read the counters; return what is new, or None. Raises OSError."""
+        """Read the counters; return what is new, or None. Raises OSError.
+
+        After LONGEST_SILENCE_S the word that nothing is.
+        """
         now = self._clock()
         for number, prefix, counter in self._source.counted():
             self._take(number, prefix, counter, now)
@@ -62,8 +69,10 @@ class Meter:
         reasons = {reason.label: count for reason, count in counts.items() if count}
         numbers = [number for number, _ in zip(self._untold, range(MAX_PREFIXES), strict=False)]
         gone = [prefix for prefix, _ in zip(self._gone, range(MAX_PREFIXES), strict=False)]
-        if reasons == self._told and not numbers and not gone:
+        silent_s = now - self._told_at
+        if reasons == self._told and not numbers and not gone and silent_s < LONGEST_SILENCE_S:
             return None
+        self._told_at = now
         self._told = reasons
         for number in numbers:
             del self._untold[number]

@@ -315,6 +315,17 @@ class Hub:
         """Tell whether the router acknowledged everything up to a revision."""
         return self._channels[router].acked >= revision
 
+    def settled(self, router: str, revision: int) -> bool:
+        """Tell whether a router is here and has acknowledged what concerns it up to a revision.
+
+        Whatever is under way of later ones.
+        """
+        channel = self._channels[router]
+        if channel.connection is None or channel.acked < 0:
+            return False
+        told = channel.sent >= min(revision, channel.target)
+        return told and all(sent > revision for sent in channel.in_flight)
+
     def failure(self, router: str, keys: frozenset[str]) -> EntryFailure | None:
         """Return a failure of one of the entries at the router, if it reported one."""
         failures = self._channels[router].failures
@@ -328,6 +339,10 @@ class Hub:
     def connected(self, router: str) -> bool:
         """Tell whether the router has a connection now."""
         return self._channels[router].connection is not None
+
+    def mode(self, router: str) -> ForwardingMode | None:
+        """Return the mode a router said last to be in."""
+        return self._channels[router].mode
 
     def status(self) -> list[RouterStatus]:
         """Return every router's status in name order."""

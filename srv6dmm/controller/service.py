@@ -17,6 +17,7 @@ from srv6dmm.controller.feed import Feed, FeedEvent
 from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
 from srv6dmm.controller.ledger import Before, Ledger
 from srv6dmm.controller.measure import Measurements, Timings
+from srv6dmm.controller.releases import IDLE, Releases
 from srv6dmm.controller.rollout import Rollouts, Ticket, finish
 from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
@@ -24,6 +25,7 @@ from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import Planner
+from srv6dmm.core.state_checks import check_topology
 from srv6dmm.model.errors import Refusal, StoreError
 from srv6dmm.model.events import Answer, Event, Outcome
 from srv6dmm.model.parameters import MobilityParameters
@@ -79,7 +81,7 @@ class Controller:
         self._clock = clock
         self._store = store
         self._ledger = Ledger(store, self._publish)
-        _check_topology(self.state, topology)
+        check_topology(self.state, topology)
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
@@ -110,6 +112,17 @@ class Controller:
         self._rollouts.on_abort = self._aborted
         self._rollouts.on_degraded = self._degraded
         self._timers = Timers(clock, self._timer_due)
+        self._releases = Releases(
+            self.planner,
+            self._hub,
+            self._timers,
+            self._turns,
+            clock,
+            self._feed,
+            parameters,
+            lambda: self._ledger.newest,
+            self._try_commit,
+        )
 
     @property
     def state(self) -> State:
@@ -122,6 +135,7 @@ class Controller:
         durable = self.state
         self._hub.restart_from(durable.revision)
         self._timers.add(mobility.deadlines(durable))
+        self._releases.begin(durable)
         # Which head-ends were behind is not in the records: any of them may be.
         behind = {node.name: durable.revision for node in self.topology.head_ends()}
         for session in durable.sessions.values():
@@ -254,6 +268,7 @@ class Controller:
         self._timers.add(mobility.deadlines(change))
         for key in change.sessions_gone:
             self._rollouts.gone(key)
+            self._releases.gone(key)
             self._feed.add(
                 "released",
                 self._clock.now_ms(),
@@ -263,6 +278,7 @@ class Controller:
             )
         for session in change.sessions:
             self._follow(before[session.key], session, ticket)
+            self._releases.follow(before[session.key], session, revision)
 
     def _follow(self, before: Session | None, session: Session, ticket: Ticket | None) -> None:
         """Wait for routers if the change gave them anything to do."""
@@ -349,6 +365,9 @@ class Controller:
         kind, key = timer
         if kind == "lease":
             await self._end(timer)
+            return
+        if kind == IDLE:
+            await self._releases.look(key)  # type: ignore[arg-type]
             return
         session = self._ledger.newest.sessions.get(key)  # type: ignore[call-overload]
         if session is None:
@@ -467,16 +486,3 @@ def _resolved(timings: Timings) -> asyncio.Future[Timings]:
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("task.failed", exc_info=error)
-
-
-def _check_topology(state: State, topology: Topology) -> None:
-    known = {node.name for node in topology.access_routers()}
-    named = {session.serving for session in state.sessions.values()}
-    named |= {lease.anchor for lease in state.leases.values()}
-    if named - known:
-        raise Refusal(
-            "topology-mismatch",
-            f"the store speaks of access routers that the topology has not: "
-            f"{', '.join(sorted(named - known))}; name the topology it was written with, "
-            "or another store",
-        )

@@ -31,6 +31,11 @@ class _Counted:
     """When the newest packet came, by the controller's clock."""
 
 
+SILENCE_S = 30.0
+"""A fast path whose counters were not told of for so long is taken for one that does not count:
+agents say every ten seconds that there is no news (agent.meter)."""
+
+
 class TrafficBook:
     """The newest of every router."""
 
@@ -38,15 +43,19 @@ class TrafficBook:
         self._clock = clock
         self._counted: dict[str, dict[IPv6Network, _Counted]] = {}
         self._reasons: dict[str, dict[str, int]] = {}
+        self._told: dict[str, tuple[float, float]] = {}
+        """When each router told first and last, by the controller's clock."""
 
     def open(self, router: str) -> None:
         """Forget what an earlier connection told: all of it will be told again."""
         self._counted.pop(router, None)
         self._reasons.pop(router, None)
+        self._told.pop(router, None)
 
     def take(self, router: str, told: Telemetry) -> None:
         """Take in a router's news. Reasons this release does not know are left out."""
         now = self._clock.monotonic()
+        self._told[router] = (self._told.get(router, (now, now))[0], now)
         self._reasons[router] = {
             label: count for label, count in told.reasons.items() if label in _LABELS
         }
@@ -67,6 +76,19 @@ class TrafficBook:
                 idle_ms = max(0, round((now - one.newest) * 1e3))
                 found.append(Traffic(router, one.packets, one.octets, idle_ms))
         return found
+
+    def quiet_s(self, router: str, prefix: IPv6Network) -> float | None:
+        """Return for how long a router is known to have had no packet of a prefix, in seconds.
+
+        At most since its first word after it connected or changed its mode; None when it does not
+        tell of its counters.
+        """
+        now = self._clock.monotonic()
+        first, last = self._told.get(router, (now, now - SILENCE_S))
+        if now - last >= SILENCE_S:
+            return None
+        counted = self._counted.get(router, {}).get(prefix)
+        return now - (first if counted is None else max(first, counted.newest))
 
     def reasons(self, router: str) -> dict[str, int]:
         """Return the packets of a router by reason; empty when it told of none."""

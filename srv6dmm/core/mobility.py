@@ -172,7 +172,7 @@ def _handover(
     while len(kept) > max(1, parameters.max_prefixes):
         kept.remove(next(b for b in kept if b.anchor != router.name))
     gone = [b for b in session.bindings if b not in kept]
-    leases += [_quarantine(session, binding, now_ms, parameters) for binding in gone]
+    leases += [quarantine(session, binding, now_ms, parameters) for binding in gone]
     moved = replace(
         heard,
         serving=router.name,
@@ -266,7 +266,7 @@ def abort(state: State, session: Session, now_ms: int, parameters: MobilityParam
 
 
 Timer = tuple[str, object]
-"""(kind, key): "session" and "late" with a SessionKey, "lease" with a prefix."""
+"""(kind, key): "session", "late" and "idle" with a SessionKey, "lease" with a prefix."""
 
 
 def deadlines(records: Change | State) -> list[tuple[int, Timer]]:
@@ -307,7 +307,7 @@ def expire(state: State, timer: Timer, now_ms: int, parameters: MobilityParamete
         return Change()
     return Change(
         sessions_gone=(session.key,),
-        leases=tuple(_quarantine(session, b, now_ms, parameters) for b in session.bindings),
+        leases=tuple(quarantine(session, b, now_ms, parameters) for b in session.bindings),
     )
 
 
@@ -334,7 +334,7 @@ def _without(session: Session | None, gone: list[Binding]) -> Session | None:
     return replace(session, bindings=tuple(b for b in session.bindings if b not in gone))
 
 
-def _quarantine(
+def quarantine(
     session: Session, binding: Binding, now_ms: int, parameters: MobilityParameters
 ) -> Lease:
     """Return the lease of a released prefix: RFC 4862 section 5.5.3 (e) keeps addresses alive

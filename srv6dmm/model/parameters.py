@@ -26,5 +26,9 @@ class MobilityParameters:
     """T_late: how long a former router sends late packets on."""
     max_prefixes: int = 4
     """Prefixes a session may keep; the oldest goes first (RFC 8885 section 6)."""
+    idle_release_s: int = 0
+    """A prefix away from home is released when no router counted a packet to it for so long; 0:
+    never early. Flows that are sent only, and never answered, are not seen: hence not by default.
+    7440 (RFC 5382 REQ-5) spares TCP connections with keep-alives every two hours (RFC 9293)."""
     event_memory_ms: int = 3_600_000
     """How long an answered event is kept for duplicates."""

@@ -147,7 +147,7 @@ class PrefixTraffic:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What the fast path counted; said only when something changed.
+    """What the fast path counted; said when something changed, and every ten seconds.
 
     The first after a Hello says all, a bounded number of prefixes in each message.
     """

@@ -15,11 +15,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from srv6dmm.config import RolloutSettings
 from srv6dmm.controller.service import Controller, Submitted
+from srv6dmm.core.release import releasable
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent, DetachEvent, Event
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.state import LeaseState, RolloutPhase, SessionKey, State
-from srv6dmm.model.wire import Ack, DeltaPlan, FromController, FullPlan, Heartbeat, Hello
+from srv6dmm.model.wire import (
+    FAST_PATH,
+    Ack,
+    DeltaPlan,
+    FromController,
+    FullPlan,
+    Heartbeat,
+    Hello,
+)
 from tests.domains import small_domain
 from tests.simulated import LoopClock, QuickLoop, SimulatedAgent, SlowStore
 
@@ -33,6 +42,7 @@ PARAMETERS = MobilityParameters(
     valid_lifetime_s=20,
     default_lifetime_s=300,
     max_prefixes=3,
+    idle_release_s=10,
 )
 ROLLOUT = RolloutSettings(prepare_timeout_s=2.0, switch_timeout_s=1.0)
 QUIET_S = 60.0
@@ -50,6 +60,7 @@ class ErrantAgent(SimulatedAgent):
         self.refuses_mobile = False
         self.inbox: deque[FromController] = deque()
         self._awaits_full = True
+        self.fast_path = True
 
     def connect(self) -> None:
         self.inbox.clear()
@@ -80,7 +91,8 @@ class ErrantAgent(SimulatedAgent):
         """Ask for the whole plan in the middle of a connection."""
         if self.connection is not None:
             self._awaits_full = True
-            hello = Hello(self.router, "again", "test", 1, self.revision, {})
+            able = {FAST_PATH: self.fast_path}
+            hello = Hello(self.router, "again", "test", 1, self.revision, able)
             await self.connection.receive(hello)
 
     async def live(self) -> None:
@@ -89,6 +101,7 @@ class ErrantAgent(SimulatedAgent):
             await asyncio.sleep(0.5)
             if self.connection is not None:
                 await self.connection.receive(Heartbeat(self.revision))
+                await self.count()
             elif not self.away:
                 self.connect()
 
@@ -107,6 +120,7 @@ class Trouble(RuleBasedStateMachine):
         super().__init__()
         self.loop = QuickLoop()
         self.failures: list[dict[str, Any]] = []
+        self.stepped_back_s = 0.0
         self.loop.set_exception_handler(lambda loop, context: self.failures.append(context))
         self.clock = LoopClock(self.loop)
         self.store = SlowStore()
@@ -310,6 +324,7 @@ class Trouble(RuleBasedStateMachine):
     @rule(step_ms=st.sampled_from([-10_000, -700, 700, 10_000]))
     def clock_is_stepped(self, step_ms: int) -> None:
         self.clock.stepped_ms += step_ms
+        self.stepped_back_s += max(0, -step_ms) / 1e3
 
     @rule()
     def restart(self) -> None:
@@ -377,7 +392,7 @@ class Trouble(RuleBasedStateMachine):
                 agent.away = agent.slow = agent.mute = agent.refuses_mobile = False
                 await agent.catch_up()
                 await agent.answer()
-            await asyncio.sleep(QUIET_S)
+            await asyncio.sleep(QUIET_S + self.stepped_back_s)
 
         self.run(calm())
         self.nothing_breaks()
@@ -388,6 +403,7 @@ class Trouble(RuleBasedStateMachine):
             assert submitted.applied.done(), f"nobody resolves {submitted.answer}"
         for session in controller.state.sessions.values():
             assert session.rollout is RolloutPhase.STABLE, session
+            assert not releasable(session), f"nobody uses it, and it is not released: {session}"
         assert controller.state == self.store.load()
         for name, agent in self.life.agents.items():
             assert agent.entries == controller.plan(name).entries, name
@@ -413,7 +429,7 @@ class Trouble(RuleBasedStateMachine):
         agents = len(self.life.agents)
         writers = [t for t in asyncio.all_tasks(self.loop) if t.get_name().startswith("to-")]
         assert len(writers) == agents, "connections that nobody closed"
-        assert len(controller._timers._armed) <= 2 * len(NODES) + len(controller.state.leases)
+        assert len(controller._timers._armed) <= 3 * len(NODES) + len(controller.state.leases)
 
     def empty(self) -> None:
         """Everybody leaves: nothing may be left anywhere."""

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from srv6dmm.core import mobility
 from srv6dmm.core.planner import EntryDelta, Planner
+from srv6dmm.core.release import release
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent, DetachEvent, Outcome
 from srv6dmm.model.parameters import MobilityParameters
@@ -29,6 +30,7 @@ PARAMETERS = MobilityParameters(
     valid_lifetime_s=5,
     default_lifetime_s=60,
     max_prefixes=3,
+    idle_release_s=2,
 )
 PLANNER = Planner(TOPOLOGY, PARAMETERS)
 
@@ -152,6 +154,22 @@ class Domain(RuleBasedStateMachine):
         session = self.state.sessions.get((node, "0"))
         if session is not None and session.rollout is RolloutPhase.PREPARE:
             self.commit(mobility.abort(self.state, session, self.now, PARAMETERS))
+
+    @rule(node=st.sampled_from(NODES))
+    def nothing_is_used(self, node: str) -> None:
+        """No router has counted anything: what may be released is."""
+        session = self.state.sessions.get((node, "0"))
+        for binding in session.bindings if session is not None else ():
+            session = self.state.sessions[(node, "0")]
+            change = release(self.state, session, binding.prefix, self.now, PARAMETERS)
+            if not change:
+                continue
+            assert session.rollout is RolloutPhase.STABLE
+            assert binding != mobility.preferred_binding(session)
+            assert binding.anchor != session.serving
+            assert binding.created_ms + 2000 <= self.now
+            self.commit(change)
+            assert self.state.leases[binding.prefix].state is LeaseState.QUARANTINE
 
     @rule(ms=st.sampled_from([1, 50, 300, 1200, 6000]))
     def pass_time(self, ms: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Network
 
-from srv6dmm.agent.meter import MAX_PREFIXES, Meter
+from srv6dmm.agent.meter import LONGEST_SILENCE_S, MAX_PREFIXES, Meter
 from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.model.wire import PrefixTraffic, Telemetry
@@ -35,6 +35,9 @@ class Router:
 def test_the_first_word_is_said_and_then_only_news() -> None:
     router = Router()
     assert router.meter.read() == Telemetry({}, (), ())
+    assert router.meter.read() is None
+    router.now += LONGEST_SILENCE_S
+    assert router.meter.read() == Telemetry({}, (), ()), "a sign of life"
     assert router.meter.read() is None
     router.counts[Reason.NO_ENTRY] = 4
     assert router.meter.read() == Telemetry({"no-entry": 4}, (), ())
