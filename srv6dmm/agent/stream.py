@@ -177,10 +177,13 @@ class Stream:
             raise
         finally:
             self._worker.listen(lambda message: None)
-            for task in (writer, *regular):
+            tasks = (writer, *regular)
+            for task in tasks:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
-                    await task
+            # Not each by itself: our own cancellation would pass for that of the task.
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception) and not isinstance(result, ConnectionClosed):
+                    raise result
 
     async def _take(self, socket: ClientConnection, message: FullPlan | DeltaPlan) -> None:
         if isinstance(message, FullPlan):

@@ -470,3 +470,25 @@ def test_addresses_of_controllers(address: str) -> None:
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(ValueError, match=r"controller '.*'"):
         check_address(address)
+
+
+@pytest.mark.parametrize("first", range(0, 60, 10))
+async def test_it_stops_at_whatever_step_of_a_hang_up_it_is_told_to(
+    tmp_path: Path, first: int
+) -> None:
+    """The agent is cancelled after each of the event loop's turns that a closing takes."""
+    for turns in range(first, first + 10):
+        path = tmp_path / f"controller{turns}"
+        async with controller(path) as fake:
+            made = Agent(path, FakeKernel())
+            made.worker.start()
+            running = asyncio.create_task(made.stream.run())
+            await _in_step(fake)
+            closing = asyncio.create_task(fake.hang_up())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            done, _ = await asyncio.wait((running,), timeout=5)
+            assert done, f"told after {turns} turns, it goes on"
+            await asyncio.gather(closing, return_exceptions=True)
+            await made.worker.close()
