@@ -1,0 +1,317 @@
+"""Path computation: what is asked for in, path and segment list out (RFC 9256 section 5.2).
+
+The answer depends on the topology alone: not on the order of a file, nor on what was computed
+before.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf
+
+from srv6dmm.core.graph import NoPath, Weights
+from srv6dmm.core.link_weights import Measure, apart_weights, measure_weights, objective_weights
+from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.search import ListLimits, Problem, candidates, search
+from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
+from srv6dmm.core.sids import sid_table
+from srv6dmm.model.path import Backup, Path, Solution
+from srv6dmm.model.policy import Constraints, DynamicPath
+from srv6dmm.model.topology import RouterSids, Topology
+
+_REMEMBERED = 4096
+"""Trees kept at hand, of 8 bytes per router each: policies ask for the same targets."""
+_REMEMBERED_WEIGHTS = 64
+"""Sets of weights kept at hand, of 8 bytes per link and direction each."""
+_SHORTEST = DynamicPath()
+
+_Tree = Sequence[float]
+
+
+class PathComputation:
+    """Computes paths on one topology, and remembers what several of them need.
+
+    With `ecmp`, routers of the underlay may use any next hop of equal cost, and segment lists
+    allow for it.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        paths: ShortestPaths | None = None,
+        sids: Mapping[str, RouterSids] | None = None,
+        *,
+        ecmp: bool = True,
+    ) -> None:
+        self.topology = topology
+        self.paths = paths or ShortestPaths(topology)
+        self.sids = sids or sid_table(topology)
+        self.ecmp = ecmp
+        self._graph = self.paths.graph
+        self._has_sids = [name in self.sids for name in self._graph.names]
+        self._weights: dict[DynamicPath, Weights] = {}
+        self._trees: dict[tuple[Measure | None, DynamicPath, int], array[float]] = {}
+
+    def solve(self, head_end: str, endpoint: str, wanted: DynamicPath = _SHORTEST) -> Solution:
+        """Return the best path and its segment list, which ends in the endpoint's End.DT6.
+
+        Raises NoPath, with the reason, when no path satisfies the constraints.
+        """
+        return self._best(self._problem(head_end, endpoint, wanted), head_end, wanted)
+
+    def candidates(
+        self, head_end: str, endpoint: str, wanted: DynamicPath, count: int
+    ) -> tuple[Solution, ...]:
+        """Return up to `count` best paths, best first. Raises NoPath when there is none."""
+        problem = self._problem(head_end, endpoint, wanted)
+
+        def solutions(problem: Problem) -> tuple[Solution, ...]:
+            return tuple(
+                self.solution(self._graph.path(problem.source, crossings), wanted)
+                for _, crossings in candidates(problem, count)
+            )
+
+        try:
+            return solutions(problem)
+        except NoSegmentList:
+            return solutions(replace(problem, lists=self._list_limits(head_end, wanted)))
+
+    def backup(self, path: Path, wanted: DynamicPath = _SHORTEST) -> Backup:
+        """Return the best path between the same ends that has least in common with `path`.
+
+        It shares as few links as possible, then as few routers, then as few SRLGs, then it is
+        the best. Where no path is disjoint, the answer says what is shared: all of it, when
+        `path` is the only one. Raises NoPath.
+        """
+        ends = (path.routers[0], path.routers[-1])
+        weights = apart_weights(
+            self._graph, self._weights_of(wanted), path, len(wanted.waypoints) + 1
+        )
+        problem = self._problem(*ends, wanted, weights)
+        solution = self._best(problem, ends[0], wanted)
+        theirs = [self._graph.links[number] for number in self._graph.crossings(path)]
+        own = [self._graph.links[number] for number in self._graph.crossings(solution.path)]
+        srlgs = frozenset[int]().union(*(link.srlgs for link in theirs))
+        return Backup(
+            solution,
+            shared_links=len(set(theirs) & set(own)),
+            shared_routers=len((set(path.routers) & set(solution.path.routers)).difference(ends)),
+            shared_srlgs=sum(len(link.srlgs & srlgs) for link in own),
+        )
+
+    def solution(self, path: Path, wanted: DynamicPath = _SHORTEST) -> Solution:
+        """Return a given path with its segment list.
+
+        Raises NoSegmentList when there is none, or none within the head-end's limits; NoPath
+        when the path is not connected.
+        """
+        endpoint = path.routers[-1]
+        own = self.sids.get(endpoint)
+        if own is None:
+            raise NoSegmentList(f"{endpoint} has no locator, so no path can end there")
+        segments = segment_list(
+            self.paths,
+            self.sids,
+            path,
+            own.end_dt6,
+            stops=self._stops(path, wanted),
+            ecmp=self.ecmp,
+        )
+        measures = self._graph.measures(self._graph.crossings(path))
+        mtu = measures.link_mtu - self.topology.domain.encap_mode.overhead(len(segments))
+        limits = self._list_limits(path.routers[0], wanted)
+        if len(segments) > limits.maximum_segments:
+            raise NoSegmentList(
+                f"{path} needs {len(segments)} segments; {limits.maximum_segments} are possible"
+            )
+        if mtu < limits.minimum_mtu:
+            raise NoSegmentList(
+                f"{path} carries {mtu} bytes within its {len(segments)} segments; "
+                f"{limits.minimum_mtu} are wanted"
+            )
+        return Solution(path, segments, measures, mtu)
+
+    def memory_bytes(self) -> int:
+        """Return the memory of everything that is remembered between computations."""
+        trees = sum(tree.itemsize * len(tree) for tree in self._trees.values())
+        weights = sum(8 * len(known.values) for known in self._weights.values())
+        return self.paths.tree_bytes() + trees + weights
+
+    def _best(self, problem: Problem, head_end: str, wanted: DynamicPath) -> Solution:
+        """Return the best path whose list keeps the limits.
+
+        Mostly that of the best path does, and limits on lists make a search slow.
+        """
+        _, crossings = search(problem)
+        try:
+            return self.solution(self._graph.path(problem.source, crossings), wanted)
+        except NoSegmentList:
+            problem = replace(problem, lists=self._list_limits(head_end, wanted))
+            _, crossings = search(problem)
+            return self.solution(self._graph.path(problem.source, crossings), wanted)
+
+    def _list_limits(self, head_end: str, wanted: DynamicPath) -> ListLimits:
+        domain, constraints = self.topology.domain, wanted.constraints
+        maximum = min(domain.max_segments, self.topology.nodes[head_end].maximum_sid_depth)
+        if constraints.maximum_segments is not None:
+            maximum = min(maximum, constraints.maximum_segments)
+        return ListLimits(
+            self.paths,
+            self.ecmp,
+            self._has_sids,
+            maximum,
+            constraints.minimum_mtu or 0,
+            domain.encap_mode,
+        )
+
+    def _stops(self, path: Path, wanted: DynamicPath) -> list[Stop]:
+        """Return where packets are handed to services: at the first passage, in order."""
+        stops: list[Stop] = []
+        place = 0
+        for waypoint in wanted.waypoints:
+            try:
+                place = path.routers.index(waypoint.router, place)
+            except ValueError:
+                raise NoPath(f"{path} does not pass waypoint {waypoint.router} in order") from None
+            if waypoint.service is not None:
+                own = self.sids.get(waypoint.router)
+                if own is None or waypoint.service not in own.services:
+                    raise NoPath(f"{waypoint.router} has no service {waypoint.service!r}")
+                stops.append((place, own.services[waypoint.service]))
+        return stops
+
+    def _problem(
+        self, head_end: str, endpoint: str, wanted: DynamicPath, weights: Weights | None = None
+    ) -> Problem:
+        """Return what to search for; other `weights` than the objective's are not remembered."""
+        graph, constraints = self._graph, wanted.constraints
+        source, target = graph.router(head_end), graph.router(endpoint)
+        if not self._has_sids[target]:
+            raise NoPath(f"{endpoint!r} has no locator, so no path can end there")
+        waypoints = tuple(graph.router(waypoint.router) for waypoint in wanted.waypoints)
+        stops = (*waypoints, target)
+        own = weights or self._weights_of(wanted)
+        if weights is None:
+            to_go = _legs([self._tree(None, wanted, stop) for stop in stops], stops)
+        else:
+            to_go = _legs([graph.distances(weights, stop) for stop in stops], stops)
+        if to_go[0][source] == inf:
+            raise NoPath(
+                f"no path from {head_end!r} to {endpoint!r} over the waypoints and the links that "
+                "the constraints allow"
+            )
+        problem = Problem(
+            graph,
+            own,
+            source,
+            target,
+            to_go,
+            waypoints,
+            services=tuple(int(waypoint.service is not None) for waypoint in wanted.waypoints),
+        )
+        problem = self._required(problem, constraints)
+        if constraints.maximum_delay_us is not None:
+            delays = _legs([self._tree(Measure.DELAY, wanted, stop) for stop in stops], stops)
+            if delays[0][source] > constraints.maximum_delay_us:
+                raise NoPath(
+                    f"the least delay from {head_end!r} to {endpoint!r} is "
+                    f"{delays[0][source]:.0f} us; {constraints.maximum_delay_us} are allowed"
+                )
+            problem = replace(
+                problem, maximum_delay_us=constraints.maximum_delay_us, delay_to_go=delays
+            )
+        if constraints.maximum_hops is not None:
+            hops = _legs([self._tree(Measure.HOPS, wanted, stop) for stop in stops], stops)
+            if hops[0][source] > constraints.maximum_hops:
+                raise NoPath(
+                    f"the fewest links from {head_end!r} to {endpoint!r} are "
+                    f"{hops[0][source]:.0f}; {constraints.maximum_hops} are allowed"
+                )
+            problem = replace(problem, maximum_hops=constraints.maximum_hops, hops_to_go=hops)
+        return problem
+
+    def _required(self, problem: Problem, constraints: Constraints) -> Problem:
+        """Return the problem with one bit per requirement."""
+        graph = self._graph
+        of_routers: dict[int, int] = {}
+        of_crossings: dict[int, int] = {}
+        bit = 1
+        for name in sorted(constraints.require_routers):
+            of_routers[graph.router(name)] = bit
+            bit <<= 1
+        for end in sorted(constraints.require_links, key=str):
+            number = graph.crossing(end.node, end.interface)
+            if number is None:
+                raise NoPath(f"{end} is no link between routers")
+            for crossing in (number, graph.opposite[number]):
+                of_crossings[crossing] = of_crossings.get(crossing, 0) | bit
+            bit <<= 1
+        for srlg in sorted(constraints.require_srlgs):
+            for crossing, link in enumerate(graph.links):
+                if srlg in link.srlgs:
+                    of_crossings[crossing] = of_crossings.get(crossing, 0) | bit
+            bit <<= 1
+        if bit == 1:
+            return problem
+        return replace(
+            problem, marks_of_routers=of_routers, marks_of_crossings=of_crossings, required=bit - 1
+        )
+
+    def _weights_of(self, wanted: DynamicPath) -> Weights:
+        key = _weighed(wanted)
+        weights = self._weights.get(key)
+        if weights is None:
+            link_mtu = 0
+            if key.constraints.minimum_mtu is not None:
+                overhead = self.topology.domain.encap_mode.overhead(1)
+                link_mtu = key.constraints.minimum_mtu + overhead
+            weights = objective_weights(self._graph, key.objective, key.constraints, link_mtu)
+            if len(self._weights) >= _REMEMBERED_WEIGHTS:
+                del self._weights[next(iter(self._weights))]
+            self._weights[key] = weights
+        return weights
+
+    def _tree(self, measure: Measure | None, wanted: DynamicPath, target: int) -> _Tree:
+        """Return every router's distance to the target by the objective, or by a measure."""
+        weighed = _weighed(wanted)
+        if measure is None and weighed == _SHORTEST:
+            return self.paths.tree(target)
+        key = (measure, weighed, target)
+        tree = self._trees.get(key)
+        if tree is None:
+            weights = self._weights_of(wanted)
+            if measure is not None:
+                weights = measure_weights(self._graph, measure, weights)
+            tree = array("d", self._graph.distances(weights, target))
+            if len(self._trees) >= _REMEMBERED:
+                del self._trees[next(iter(self._trees))]
+            self._trees[key] = tree
+        return tree
+
+
+def _weighed(wanted: DynamicPath) -> DynamicPath:
+    """Return the part of what is asked for that weights depend on."""
+    constraints = wanted.constraints
+    return DynamicPath(
+        wanted.objective,
+        Constraints(
+            include_any=constraints.include_any,
+            include_all=constraints.include_all,
+            exclude_any=constraints.exclude_any,
+            avoid_routers=constraints.avoid_routers,
+            avoid_links=constraints.avoid_links,
+            avoid_srlgs=constraints.avoid_srlgs,
+            minimum_mtu=constraints.minimum_mtu,
+        ),
+    )
+
+
+def _legs(trees: Sequence[_Tree], stops: Sequence[int]) -> list[_Tree]:
+    """Return, by number of waypoints passed, every router's distance over those still to come."""
+    legs: list[_Tree] = [trees[-1]]
+    for number in range(len(stops) - 2, -1, -1):
+        beyond = legs[0][stops[number]]
+        legs.insert(0, [distance + beyond for distance in trees[number]])
+    return legs

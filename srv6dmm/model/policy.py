@@ -1,0 +1,97 @@
+"""What a path may be asked for: objective, constraints, candidate paths (RFC 9256)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from srv6dmm.model.sid import SegmentList
+from srv6dmm.model.topology import LinkEnd
+
+DEFAULT_PREFERENCE = 100
+"""RFC 9256 section 2.7."""
+DEFAULT_WEIGHT = 1
+"""RFC 9256 section 2.11."""
+MAX_UINT32 = (1 << 32) - 1
+
+
+class Objective(StrEnum):
+    """The metric that is to be as small as possible (RFC 9256 section 5.2)."""
+
+    IGP = "igp"
+    TE = "te"
+    DELAY = "delay"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What a path must satisfy; the defaults demand nothing.
+
+    A link is named by either of its ends. What is required is passed in any order.
+    """
+
+    include_any: frozenset[str] = frozenset()
+    """Affinities: every link has at least one of these."""
+    include_all: frozenset[str] = frozenset()
+    """Every link has all of these."""
+    exclude_any: frozenset[str] = frozenset()
+    """No link has any of these."""
+    avoid_routers: frozenset[str] = frozenset()
+    avoid_links: frozenset[LinkEnd] = frozenset()
+    avoid_srlgs: frozenset[int] = frozenset()
+    require_routers: frozenset[str] = frozenset()
+    require_links: frozenset[LinkEnd] = frozenset()
+    """Crossed in either direction."""
+    require_srlgs: frozenset[int] = frozenset()
+    """A link of each is crossed."""
+    maximum_delay_us: int | None = None
+    """Of the whole path, one way, in microseconds."""
+    maximum_hops: int | None = None
+    """Links."""
+    minimum_mtu: int | None = None
+    """Bytes of inner packet that must fit, encapsulated."""
+    maximum_segments: int | None = None
+    """SIDs of the list, the final one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waypoint:
+    """A router that the path passes, in the order given."""
+
+    router: str
+    service: str | None = None
+    """A service of the router that packets are handed to there; its SID is in the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicPath:
+    """A path to be computed (RFC 9256 section 5.2)."""
+
+    objective: Objective = Objective.IGP
+    constraints: Constraints = field(default_factory=Constraints)
+    waypoints: tuple[Waypoint, ...] = ()
+    """Between one waypoint and the next, a path passes no router twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplicitPath:
+    """A segment list as given (RFC 9256 section 5.1), in travel order."""
+
+    segments: SegmentList
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedPath:
+    """One of the paths that a candidate path spreads flows over (RFC 9256 section 2.11)."""
+
+    path: DynamicPath | ExplicitPath
+    weight: int = DEFAULT_WEIGHT
+    """Its share is weight by sum of weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePath:
+    """One way to fulfil a policy; the valid one of highest preference is active (section 2.9)."""
+
+    paths: tuple[WeightedPath, ...]
+    preference: int = DEFAULT_PREFERENCE
