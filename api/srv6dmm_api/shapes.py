@@ -308,7 +308,7 @@ class NodePathsShape(BaseModel):
 
 
 class SidsShape(BaseModel):
-    """The SIDs of one router; `adjacencies` by core interface."""
+    """The SIDs of one router; `adjacencies` by core interface, `services` by function."""
 
     model_config = ConfigDict(extra="forbid")
     router: str
@@ -316,6 +316,7 @@ class SidsShape(BaseModel):
     end_dt6: str
     end_dx4: str | None
     adjacencies: dict[str, str]
+    services: dict[str, str]
 
 
 class TopologyShape(BaseModel):
@@ -362,6 +363,7 @@ class TopologyShape(BaseModel):
                     "end_dt6": "fc00:0:1:d06::",
                     "end_dx4": None,
                     "adjacencies": {"port0": "fc00:0:1:f01::"},
+                    "services": {},
                 }
             },
             "inner_mtu": 1500,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.netlink import links, neighbours
 from srv6dmm.dataplane.netlink import numbers as n
-from srv6dmm.dataplane.netlink.attributes import attribute, attributes, message
+from srv6dmm.dataplane.netlink.attributes import attribute, attributes, message, number
 from srv6dmm.dataplane.netlink.channel import Channel, Monitor, Rejection
 
 _KNOWN = n.NUD_REACHABLE | n.NUD_STALE | n.NUD_DELAY | n.NUD_PROBE | n.NUD_PERMANENT
-_U32 = struct.Struct("=I")
 _MAC = 6
 Who = tuple[int, bytes]
 """A neighbour: index of the device, packed IPv6 address."""
@@ -72,7 +70,7 @@ class AdjacencyTable:
             found = attributes(data, start + links.IFINFOMSG.size, end)
             mac, mtu = found.get(n.IFLA_ADDRESS, b""), found.get(n.IFLA_MTU)
             if flags & n.IFF_UP and flags & n.IFF_LOWER_UP and len(mac) == _MAC and mtu:
-                devices[index] = Device(mac, _U32.unpack(mtu)[0])
+                devices[index] = Device(mac, number(mtu))
         known: dict[Who, bytes] = {}
         for index, address in who:
             answer = self._channel.ask(neighbours.get_request(index, address))

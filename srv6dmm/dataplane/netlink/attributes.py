@@ -36,6 +36,13 @@ def u32(kind: int, value: int) -> bytes:
     return ATTRIBUTE.pack(8, kind) + U32.pack(value)
 
 
+def number(payload: bytes, form: struct.Struct = U32) -> int:
+    """Return an attribute's value. Raises MalformedMessage when it has another size."""
+    if len(payload) != form.size:
+        raise MalformedMessage(f"a number of {len(payload)} bytes, not {form.size}")
+    return int(form.unpack(payload)[0])
+
+
 def attributes(data: bytes, start: int, end: int) -> dict[int, bytes]:
     """Return the attributes of data[start:end], type (without flag bits) -> payload.
 

@@ -12,11 +12,11 @@ from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import (
     HEADER,
     U16,
-    U32,
     MalformedMessage,
     attribute,
     attributes,
     message,
+    number,
     u32,
 )
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable
@@ -217,10 +217,10 @@ def facts(data: bytes, start: int, end: int) -> tuple[RouteFacts, dict[int, byte
         RouteFacts(
             family=family,
             prefix_length=length,
-            table=U32.unpack(long_table)[0] if long_table else table,
+            table=number(long_table) if long_table else table,
             protocol=protocol,
             kind=kind,
-            metric=U32.unpack(metric)[0] if metric else 0,
+            metric=number(metric) if metric else 0,
             destination=found.get(n.RTA_DST, b""),
         ),
         found,
@@ -272,7 +272,7 @@ def _build(about: RouteFacts, found: dict[int, bytes], interfaces: InterfaceTabl
         oif = found.get(n.RTA_OIF)
         if oif is None:
             raise MalformedMessage("a unicast route without an interface is none of ours")
-        parts = [(U32.unpack(oif)[0], found)]
+        parts = [(number(oif), found)]
     encaps = [_decode_encap(part, interfaces) for _, part in parts]
     if any(encap != encaps[0] for encap in encaps):
         raise MalformedMessage("next hops with different encapsulations are none of ours")

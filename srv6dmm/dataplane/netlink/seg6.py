@@ -13,11 +13,11 @@ from ipaddress import IPv4Address, IPv6Address
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import (
     S32,
-    U32,
     U64,
     MalformedMessage,
     attribute,
     attributes,
+    number,
     u32,
 )
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable
@@ -142,7 +142,7 @@ def encode_local(local: Seg6Local, interfaces: InterfaceTable) -> bytes:
 def decode_local(payload: bytes, interfaces: InterfaceTable) -> Seg6Local:
     """Return the local SID of an RTA_ENCAP payload. MalformedMessage for other behaviors."""
     found = attributes(payload, 0, len(payload))
-    action = U32.unpack(found[n.SEG6_LOCAL_ACTION])[0] if n.SEG6_LOCAL_ACTION in found else 0
+    action = number(found[n.SEG6_LOCAL_ACTION]) if n.SEG6_LOCAL_ACTION in found else 0
     behavior = _BEHAVIOR_OF.get(action)
     if behavior is None:
         raise MalformedMessage(f"seg6local action {action} is none of ours")
@@ -151,14 +151,14 @@ def decode_local(payload: bytes, interfaces: InterfaceTable) -> Seg6Local:
     flavors: tuple[Flavor, ...] = ()
     if nested := found.get(n.SEG6_LOCAL_FLAVORS):
         operations = attributes(nested, 0, len(nested)).get(n.SEG6_LOCAL_FLV_OPERATION)
-        bits = U32.unpack(operations)[0] if operations else 0
+        bits = number(operations) if operations else 0
         flavors = tuple(flavor for flavor in Flavor if bits & _FLAVORS[flavor])
     return Seg6Local(
         behavior=behavior,
         next_hop=_address(next_hop) if next_hop else None,
         next_hop4=IPv4Address(next_hop4) if next_hop4 else None,
-        interface=interfaces.name(U32.unpack(oif)[0]) if oif else None,
-        table=U32.unpack(table)[0] if table else None,
+        interface=interfaces.name(number(oif)) if oif else None,
+        table=number(table) if table else None,
         flavors=flavors,
         count=n.SEG6_LOCAL_COUNTERS in found,
     )
@@ -171,7 +171,7 @@ def decode_counters(payload: bytes) -> Counters | None:
         return None
     found = attributes(nested, 0, len(nested))
     values = [
-        U64.unpack(found.get(kind, bytes(8)))[0]
+        number(found.get(kind, bytes(8)), U64)
         for kind in (n.SEG6_LOCAL_CNT_PACKETS, n.SEG6_LOCAL_CNT_BYTES, n.SEG6_LOCAL_CNT_ERRORS)
     ]
     return values[0], values[1], values[2]

@@ -6,12 +6,7 @@ import struct
 from ipaddress import IPv6Address
 
 from srv6dmm.dataplane.netlink import numbers as n
-from srv6dmm.dataplane.netlink.attributes import (
-    U16,
-    attribute,
-    attributes,
-    message,
-)
+from srv6dmm.dataplane.netlink.attributes import U16, attribute, attributes, message, number
 from srv6dmm.dataplane.netlink.channel import Channel, Rejection
 
 _GENL = struct.Struct("=BBH")
@@ -64,5 +59,5 @@ class TunnelSourceControl:
                 )
             _, datagram, start, end = answer
             found = attributes(datagram, start + _GENL.size, end)
-            self._family = U16.unpack(found[n.CTRL_ATTR_FAMILY_ID])[0]
+            self._family = number(found[n.CTRL_ATTR_FAMILY_ID], U16)
         return self._family
