@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv6Network
 from math import inf
+from random import Random
+from typing import Any
 
 import networkx
 from hypothesis import strategies as st
@@ -200,69 +202,75 @@ class Judge:
 
 @st.composite
 def networks(
-    draw: st.DrawFn, largest: int = 6, more: int = 6, smallest: int = 2, plain: bool = True
+    draw: st.DrawFn, smallest: int = 2, largest: int = 6, more: int = 1, plain: int = 2
 ) -> Network:
-    """Draw a domain with ties and parallel links: a tree of routers and some more links."""
+    """Draw a domain with ties and parallel links: a tree, and `more` links per router.
+
+    One number stands for all the rest: a draw for each attribute would take most of the time.
+    """
     size = draw(st.integers(smallest, largest))
-    names = tuple(f"n{number}" for number in draw(st.permutations(range(size))))
-    pairs = [(number, draw(st.integers(0, number - 1))) for number in range(1, size)]
-    some = st.integers(0, size - 1)
-    pairs += [(a, b) for a, b in draw(st.lists(st.tuples(some, some), max_size=more)) if a != b]
-    numbers = draw(st.permutations(range(len(pairs))))
+    rng = Random(draw(st.integers(0, 1 << 32)))
+    names = [f"n{number}" for number in range(size)]
+    rng.shuffle(names)
+    pairs = [(number, rng.randrange(number)) for number in range(1, size)]
+    pairs += [
+        (a, b) for a, b in (rng.choices(range(size), k=2) for _ in range(more * size)) if a != b
+    ]
+    numbers = list(range(len(pairs)))
+    rng.shuffle(numbers)
+    risks = max(4, size)
     links = tuple(
         Link(
             LinkEnd(names[a], f"e{number}"),
             LinkEnd(names[b], f"e{number}"),
-            metric=draw(st.integers(1, 4)),
-            delay_us=draw(st.integers(0, 5)),
-            mtu=draw(st.sampled_from((1500, 1500, 1524, 1600))),
-            te_metric=draw(st.none() | st.integers(1, 5)),
-            affinities=draw(st.frozensets(st.sampled_from(AFFINITIES))),
-            srlgs=draw(st.frozensets(st.integers(1, 4), max_size=2)),
-            drained=draw(st.integers(0, 9)) == 9,
+            metric=rng.randint(1, 4),
+            delay_us=rng.randint(0, 5),
+            mtu=rng.choice((1500, 1500, 1524, 1600)),
+            te_metric=rng.choice((None, *range(1, 6))),
+            affinities=frozenset(name for name in AFFINITIES if rng.random() < 0.5),
+            srlgs=frozenset(rng.choices(range(1, risks + 1), k=rng.randint(0, 2))),
+            drained=rng.random() < 0.1,
         )
         for number, (a, b) in zip(numbers, pairs, strict=True)
     )
-    without = draw(st.frozensets(st.sampled_from(names), max_size=2)) if plain else frozenset()
-    return Network(names, links, without, draw(st.sampled_from((2, 3, 16, 16))))
-
-
-def rarely(strategy: st.SearchStrategy[frozenset]) -> st.SearchStrategy[frozenset]:  # type: ignore[type-arg]
-    """Return the strategy, most often with nothing."""
-    return st.one_of(st.just(frozenset()), st.just(frozenset()), strategy)
-
-
-def limit(low: int, high: int) -> st.SearchStrategy[int | None]:
-    """Return a limit, most often none."""
-    return st.one_of(st.none(), st.none(), st.integers(low, high))
+    without = frozenset(rng.sample(names, min(size - 1, rng.randint(0, plain))))
+    return Network(tuple(names), links, without, rng.choice((2, 3, 16, 16)))
 
 
 @st.composite
-def demands(draw: st.DrawFn, network: Network, waypoints: int = 2) -> DynamicPath:
-    """Draw what a path is asked for, mostly little of each."""
+def ends(draw: st.DrawFn, network: Network, same: bool = False) -> tuple[str, str]:
+    """Draw a head-end and an endpoint that can end a path; with `same`, they may be one."""
+    endpoint = draw(st.sampled_from(sorted(set(network.names) - network.plain)))
+    others = [name for name in network.names if same or name != endpoint]
+    return draw(st.sampled_from(others)), endpoint
+
+
+@st.composite
+def demands(
+    draw: st.DrawFn, network: Network, waypoints: int = 2, kinds_at_once: int = 3
+) -> DynamicPath:
+    """Draw what a path is asked for: few kinds of constraints at once, so that many have one."""
     names = st.sampled_from(network.names)
-    ends = st.sampled_from([end for link in network.links for end in link.ends()])
-    affinity = st.sampled_from(AFFINITIES)
+    crossed = st.sampled_from([end for link in network.links for end in link.ends()])
+    affinity, srlg = st.sampled_from(AFFINITIES), st.integers(1, 4)
+    kinds: dict[str, st.SearchStrategy[Any]] = {
+        "include_any": st.frozensets(affinity, min_size=1, max_size=2),
+        "include_all": st.frozensets(affinity, min_size=1, max_size=1),
+        "exclude_any": st.frozensets(affinity, min_size=1, max_size=1),
+        "avoid_routers": st.frozensets(names, min_size=1, max_size=1),
+        "avoid_links": st.frozensets(crossed, min_size=1, max_size=2),
+        "avoid_srlgs": st.frozensets(srlg, min_size=1, max_size=2),
+        "require_routers": st.frozensets(names, min_size=1, max_size=2),
+        "require_links": st.frozensets(crossed, min_size=1, max_size=2),
+        "require_srlgs": st.frozensets(srlg, min_size=1, max_size=1),
+        "maximum_delay_us": st.integers(2, 12),
+        "maximum_hops": st.integers(1, 6),
+        "minimum_mtu": st.integers(1420, 1520),
+        "maximum_segments": st.integers(1, 3),
+    }
+    chosen = draw(st.lists(st.sampled_from(sorted(kinds)), max_size=kinds_at_once, unique=True))
+    constraints = Constraints(**{kind: draw(kinds[kind]) for kind in chosen})
     served = sorted(set(network.names) - network.plain)
-    stops = st.builds(Waypoint, names)
-    if served:
-        stops |= st.builds(Waypoint, st.sampled_from(served), st.just("nat"))
-    return DynamicPath(
-        draw(st.sampled_from(Objective)),
-        Constraints(
-            include_any=draw(rarely(st.frozensets(affinity, max_size=2))),
-            include_all=draw(rarely(st.frozensets(affinity, max_size=1))),
-            exclude_any=draw(rarely(st.frozensets(affinity, max_size=1))),
-            avoid_routers=draw(rarely(st.frozensets(names, max_size=1))),
-            avoid_links=draw(rarely(st.frozensets(ends, max_size=1))),
-            avoid_srlgs=draw(rarely(st.frozensets(st.integers(1, 4), max_size=1))),
-            require_routers=draw(rarely(st.frozensets(names, max_size=2))),
-            require_links=draw(rarely(st.frozensets(ends, max_size=2))),
-            require_srlgs=draw(rarely(st.frozensets(st.integers(1, 4), max_size=1))),
-            maximum_delay_us=draw(limit(1, 15)),
-            maximum_hops=draw(limit(1, 6)),
-            minimum_mtu=draw(limit(1420, 1560)),
-            maximum_segments=draw(limit(1, 4)),
-        ),
-        tuple(draw(st.lists(stops, max_size=waypoints)) if draw(st.booleans()) else ()),
-    )
+    stop = st.builds(Waypoint, names) | st.builds(Waypoint, st.sampled_from(served), st.just("nat"))
+    passed = draw(st.lists(stop, max_size=waypoints)) if draw(st.booleans()) else []
+    return DynamicPath(draw(st.sampled_from(Objective)), constraints, tuple(passed))

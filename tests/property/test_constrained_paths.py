@@ -14,14 +14,7 @@ from srv6dmm.core.simulator import Simulator
 from srv6dmm.model.path import Path, Solution
 from srv6dmm.model.policy import Constraints, DynamicPath, Objective
 from srv6dmm.model.topology import Link
-from tests.property.networks import Judge, Network, allowed, demands, networks
-
-
-def ends(network: Network, data: st.DataObject) -> tuple[str, str]:
-    """Draw a head-end and an endpoint that can end a path."""
-    served = sorted(set(network.names) - network.plain)
-    assume(served)
-    return data.draw(st.sampled_from(network.names)), data.draw(st.sampled_from(served))
+from tests.property.networks import Judge, Network, allowed, demands, ends, networks
 
 
 def solved(
@@ -52,12 +45,12 @@ def check(computation: PathComputation, solution: Solution, wanted: DynamicPath)
     assert all(stop in rest for stop in stops), "services are visited in order"
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600, deadline=None, derandomize=True)
 @given(networks(), st.booleans(), st.data())
 def test_the_path_is_the_best_of_all_that_satisfy_the_constraints(
     network: Network, ecmp: bool, data: st.DataObject
 ) -> None:
-    source, target = ends(network, data)
+    source, target = data.draw(ends(network, same=True))
     wanted = data.draw(demands(network))
     best = Judge(network, wanted, ecmp).best(source, target, 1)
     computation = PathComputation(network.topology, ecmp=ecmp)
@@ -68,11 +61,11 @@ def test_the_path_is_the_best_of_all_that_satisfy_the_constraints(
         check(computation, solution, wanted)
 
 
-@settings(max_examples=200, deadline=None)
-@given(networks(largest=5), st.data())
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(networks(largest=5, more=2), st.data())
 def test_candidates_are_the_best_paths_in_order(network: Network, data: st.DataObject) -> None:
-    source, target = ends(network, data)
-    wanted = data.draw(demands(network, waypoints=1))
+    source, target = data.draw(ends(network, same=True))
+    wanted = data.draw(demands(network, waypoints=1, kinds_at_once=1))
     computation = PathComputation(network.topology)
     found = solved(computation, source, target, wanted, count=5)
     event(f"{len(found)} candidates")
@@ -95,12 +88,11 @@ def in_common(network: Network, one: Path, other: Path) -> tuple[int, int, int]:
     )
 
 
-@settings(max_examples=300, deadline=None)
-@given(networks(largest=5), st.data())
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(networks(largest=5, more=2), st.data())
 def test_a_backup_shares_as_little_as_any_path_does(network: Network, data: st.DataObject) -> None:
     """Links first, then routers, then SRLGs, then the objective: over every path there is."""
-    source, target = ends(network, data)
-    assume(source != target)
+    source, target = data.draw(ends(network))
     wanted = data.draw(demands(network, waypoints=0))
     computation = PathComputation(network.topology)
     found = solved(computation, source, target, wanted)
@@ -120,7 +112,7 @@ def test_a_backup_shares_as_little_as_any_path_does(network: Network, data: st.D
     event(f"disjoint: {[not count for count in shared]}")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(networks(), st.data())
 def test_two_controllers_agree_whatever_the_order_of_the_file(
     network: Network, data: st.DataObject
@@ -131,7 +123,7 @@ def test_two_controllers_agree_whatever_the_order_of_the_file(
         names=tuple(data.draw(st.permutations(network.names))),
         links=tuple(data.draw(st.permutations(turned))),
     )
-    source, target = ends(network, data)
+    source, target = data.draw(ends(network, same=True))
     wanted = data.draw(demands(network))
     one, two = PathComputation(network.topology), PathComputation(other.topology)
     solved(two, target, source, wanted) if source not in network.plain else ()
@@ -140,35 +132,13 @@ def test_two_controllers_agree_whatever_the_order_of_the_file(
         assert [s.path for s in solved(two, source, target, wanted, count)] == paths
 
 
-@st.composite
-def large_networks(draw: st.DrawFn) -> Network:
-    """Draw 20 to 200 routers; one random number generator makes the links."""
-    size = draw(st.integers(20, 200))
-    rng = draw(st.randoms(use_true_random=False))
-    names = tuple(f"n{number}" for number in range(size))
-    pairs = [(number, rng.randrange(number)) for number in range(1, size)]
-    pairs += [tuple(rng.sample(range(size), 2)) for _ in range(size)]
-    base = draw(networks(smallest=4, largest=4, plain=False))
-    links = tuple(
-        replace(
-            rng.choice(base.links),
-            a=replace(base.links[0].a, node=names[a], interface=f"e{number}"),
-            b=replace(base.links[0].a, node=names[b], interface=f"e{number}"),
-            metric=rng.randint(1, 9),
-            srlgs=frozenset({rng.randint(1, size)}),
-        )
-        for number, (a, b) in enumerate(pairs)
-    )
-    return Network(names, links)
-
-
-@settings(max_examples=25, deadline=None)
-@given(large_networks(), st.sampled_from(Objective), st.data())
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(networks(smallest=20, largest=200, more=2, plain=0), st.sampled_from(Objective), st.data())
 def test_large_domains_against_networkx(
     network: Network, objective: Objective, data: st.DataObject
 ) -> None:
-    source, target = data.draw(st.sampled_from(network.names)), network.names[-1]
-    assume(source != target)
+    network = replace(network, deep=16)  # or a list could keep the best path from being taken
+    source, target = data.draw(ends(network))
     excluded = data.draw(st.frozensets(st.sampled_from(("blue", "gold")), max_size=1))
     wanted = DynamicPath(objective, Constraints(exclude_any=excluded))
     usable = tuple(link for link in network.links if allowed(link, wanted.constraints))
@@ -200,4 +170,5 @@ def test_large_domains_against_networkx(
         if backup.shared_routers == 0:
             safe = [link for link in apart if not link.srlgs & risks]
             assert (backup.shared_srlgs == 0) == connected(safe)
-    event(f"disjoint: {[backup.shared_links, backup.shared_routers, backup.shared_srlgs]}")
+    shared = (backup.shared_links, backup.shared_routers, backup.shared_srlgs)
+    event(f"disjoint: {[not count for count in shared]}")
