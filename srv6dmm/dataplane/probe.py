@@ -161,14 +161,15 @@ def probe(compile_bpf: bool = True) -> list[Finding]:
             findings.append(_forwarding(kernel))
         finally:
             kernel.close()
-        findings.append(
-            _judge(
-                "End.DT4 (vrftable)",
-                _end_dt4(name),
-                "needs VRF (CONFIG_NET_VRF); End.DX4 is used instead",
-                "limited",
+        for action, since in (("End.DT4", "5.11"), ("End.DT46", "5.14")):
+            findings.append(
+                _judge(
+                    f"{action} (vrftable)",
+                    _vrf(name, action),
+                    f"Linux {since} with VRF (CONFIG_NET_VRF); End.DX4 is used instead",
+                    "limited",
+                )
             )
-        )
         findings.append(
             _judge(
                 "tc clsact + bpf",
@@ -222,24 +223,42 @@ def _forwarding(kernel: LinuxKernel) -> Finding:
     return _judge("IPv6 forwarding", fault, "is /proc/sys mounted read-only?")
 
 
-def _end_dt4(name: str) -> str:
-    for command in (
-        "link add probevrf type vrf table 100",
-        "link set probevrf up",
-        f"-6 route add {_SID} encap seg6local action End.DT4 vrftable 100 dev probevrf",
-    ):
-        done = subprocess.run(
-            ["ip", "-n", name, *command.split()], capture_output=True, text=True, check=False
+def _vrf(name: str, action: str) -> str:
+    """Give a SID of a VRF to the kernel. The VRF is made anew: a SID wants a table of its own."""
+    fault = _said(name, "ip", "link", "add", "probevrf", "type", "vrf", "table", "100")
+    if fault:
+        return fault
+    try:
+        local = f"encap seg6local action {action} vrftable 100 dev probevrf"
+        # The kernel finds a VRF by its table only where no two may have the same. The switch is
+        # not there before the first VRF is.
+        fault = (
+            _said(name, "sysctl", "-w", "net.vrf.strict_mode=1")
+            or _said(name, "ip", "link", "set", "probevrf", "up")
+            or _said(name, "ip", "-6", "route", "add", str(_SID), *local.split())
         )
-        if done.returncode:
-            return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "refused"
-    shown = subprocess.run(
-        ["ip", "-n", name, "-6", "route", "show", str(_SID)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "" if "vrftable 100" in shown.stdout else "the kernel took it but does not show it"
+        if fault:
+            return fault
+        with namespace.inside(name):
+            shown = subprocess.run(
+                ["ip", "-6", "route", "show", str(_SID)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        held = f"action {action} vrftable 100" in shown.stdout
+        return "" if held else "the kernel took it but does not show it"
+    finally:
+        _said(name, "ip", "link", "del", "probevrf")
+
+
+def _said(name: str, *command: str) -> str:
+    """Run a command in a namespace; return "", or its last words when it fails."""
+    with namespace.inside(name):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not done.returncode:
+        return ""
+    return (done.stderr.strip().splitlines() or ["refused"])[-1]
 
 
 def _headers() -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -41,6 +42,26 @@ def _call(command: int, attribute: ctypes.Array[ctypes.c_char], about: str) -> i
     return result
 
 
+def _create(command: int, attribute: bytes, about: str) -> int:
+    """Make a map or program.
+
+    Linux before 5.11 counts them as locked memory, of which a process may have 64 kB unless it
+    asks for more; what it says then is EPERM.
+    """
+    try:
+        return bpf(command, attribute, about)
+    except PermissionError as refused:
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        if resource.getrlimit(resource.RLIMIT_MEMLOCK) == unlimited:
+            raise
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+        except ValueError:  # without CAP_SYS_RESOURCE
+            words = f"{refused.strerror}; `ulimit -l unlimited` (LimitMEMLOCK=infinity) may help"
+            raise OSError(refused.errno, words) from refused
+        return bpf(command, attribute, about)
+
+
 def _address(buffer: object) -> int:
     return ctypes.addressof(buffer)  # type: ignore[arg-type]
 
@@ -57,7 +78,7 @@ def map_create(
     attribute = struct.pack(
         "=IIIIIII16s", kind, key_size, value_size, max_entries, flags, 0, 0, name.encode()[:15]
     )
-    return bpf(_MAP_CREATE, attribute, f"create map {name}")
+    return _create(_MAP_CREATE, attribute, f"create map {name}")
 
 
 def load_program(code: bytes, kind: int, name: str) -> int:
@@ -68,7 +89,7 @@ def load_program(code: bytes, kind: int, name: str) -> int:
         *(kind, len(code) // 8, _pointer(code), _pointer(licence)),
         *(0, 0, 0, 0, 0, (PREFIX + name).encode()[:15]),
     )
-    return bpf(_PROG_LOAD, attribute, f"load program {name}")
+    return _create(_PROG_LOAD, attribute, f"load program {name}")
 
 
 def pin(descriptor: int, path: str) -> None:
