@@ -12,7 +12,13 @@ from dataclasses import replace
 from math import inf
 
 from srv6dmm.core.graph import NoPath, Weights
-from srv6dmm.core.link_weights import Measure, apart_weights, measure_weights, objective_weights
+from srv6dmm.core.link_weights import (
+    Measure,
+    apart_weights,
+    exclusions,
+    measure_weights,
+    objective_weights,
+)
 from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.search import ListLimits, Problem, candidates, search
 from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
@@ -51,7 +57,7 @@ class PathComputation:
         self.ecmp = ecmp
         self._graph = self.paths.graph
         self._has_sids = [name in self.sids for name in self._graph.names]
-        self._weights: dict[DynamicPath, Weights] = {}
+        self._weights: dict[tuple[Measure | None, DynamicPath], Weights] = {}
         self._trees: dict[tuple[Measure | None, DynamicPath, int], array[float]] = {}
 
     def solve(self, head_end: str, endpoint: str, wanted: DynamicPath = _SHORTEST) -> Solution:
@@ -259,19 +265,30 @@ class PathComputation:
             problem, marks_of_routers=of_routers, marks_of_crossings=of_crossings, required=bit - 1
         )
 
-    def _weights_of(self, wanted: DynamicPath) -> Weights:
-        key = _weighed(wanted)
+    def _weights_of(self, wanted: DynamicPath, measure: Measure | None = None) -> Weights:
+        """Return the weights of the objective, or of a measure, over the links allowed."""
+        weighed = _weighed(wanted)
+        key = (measure, weighed)
         weights = self._weights.get(key)
         if weights is None:
-            link_mtu = 0
-            if key.constraints.minimum_mtu is not None:
-                overhead = self.topology.domain.encap_mode.overhead(1)
-                link_mtu = key.constraints.minimum_mtu + overhead
-            weights = objective_weights(self._graph, key.objective, key.constraints, link_mtu)
+            constraints = weighed.constraints
+            if measure is None:
+                weights = objective_weights(self._graph, weighed.objective)
+            else:
+                weights = measure_weights(self._graph, measure)
+            if constraints != Constraints():
+                excluded = exclusions(self._graph, constraints, self.link_mtu(constraints))
+                weights = weights.without(set[int]().union(*(group for _, group in excluded)))
             if len(self._weights) >= _REMEMBERED_WEIGHTS:
                 del self._weights[next(iter(self._weights))]
             self._weights[key] = weights
         return weights
+
+    def link_mtu(self, constraints: Constraints) -> int:
+        """Return what every link must carry so that one segment can be enough, in bytes."""
+        if constraints.minimum_mtu is None:
+            return 0
+        return constraints.minimum_mtu + self.topology.domain.encap_mode.overhead(1)
 
     def _tree(self, measure: Measure | None, wanted: DynamicPath, target: int) -> _Tree:
         """Return every router's distance to the target by the objective, or by a measure."""
@@ -281,9 +298,7 @@ class PathComputation:
         key = (measure, weighed, target)
         tree = self._trees.get(key)
         if tree is None:
-            weights = self._weights_of(wanted)
-            if measure is not None:
-                weights = measure_weights(self._graph, measure, weights)
+            weights = self._weights_of(wanted, measure)
             tree = array("d", self._graph.distances(weights, target))
             if len(self._trees) >= _REMEMBERED:
                 del self._trees[next(iter(self._trees))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from operator import itemgetter
@@ -31,12 +31,19 @@ class Weights:
     values: list[float]
     """Whole numbers >= 0, by number of the crossing."""
     largest: int
-    """Of the finite ones."""
+    """No finite one is larger."""
 
     @classmethod
     def of(cls, values: list[float]) -> Weights:
-        """Return weights with their largest."""
-        return cls(values, int(max((value for value in values if value < inf), default=0)))
+        """Return finite weights."""
+        return cls(values, int(max(values, default=0)))
+
+    def without(self, crossings: Iterable[int]) -> Weights:
+        """Return these weights with some crossings excluded."""
+        values = self.values.copy()
+        for number in crossings:
+            values[number] = inf
+        return Weights(values, self.largest)
 
 
 class Graph:
@@ -75,6 +82,13 @@ class Graph:
             for number in range(len(self.names))
         ]
         """By router: the numbers of its crossings."""
+        self.by_affinity: dict[str, set[int]] = {}
+        self.by_srlg: dict[int, set[int]] = {}
+        for number, link in enumerate(self.links):
+            for name in link.affinities:
+                self.by_affinity.setdefault(name, set()).add(number)
+            for srlg in link.srlgs:
+                self.by_srlg.setdefault(srlg, set()).add(number)
         self.igp = Weights.of([link.igp_metric for link in self.links])
         # Turned round, because trees are grown from their targets.
         self._turned: rustworkx.PyDiGraph[str, int] = rustworkx.PyDiGraph()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
-from math import inf
 
 from srv6dmm.core.graph import Graph, Weights
 from srv6dmm.model.path import Path
 from srv6dmm.model.policy import Constraints, Objective
-from srv6dmm.model.topology import MAX_DELAY_US, MAX_METRIC, Link
+from srv6dmm.model.topology import MAX_DELAY_US, MAX_METRIC
 
 
 class Measure(Enum):
@@ -20,56 +19,66 @@ class Measure(Enum):
     HOPS = auto()
 
 
-def exclusion(link: Link, constraints: Constraints, link_mtu: int = 0) -> str | None:
-    """Return why a path under these constraints may not cross the link; None: it may.
-
-    `link_mtu` is the least that the link must carry, in bytes.
-    """
-    if constraints.include_any and not constraints.include_any & link.affinities:
-        return f"it has no affinity of {_words(constraints.include_any)}"
-    if not constraints.include_all <= link.affinities:
-        return f"it lacks affinity {_words(constraints.include_all - link.affinities)}"
-    if constraints.exclude_any & link.affinities:
-        return f"it has affinity {_words(constraints.exclude_any & link.affinities)}"
-    if constraints.avoid_srlgs & link.srlgs:
-        return f"it is in SRLG {_words(map(str, constraints.avoid_srlgs & link.srlgs))}"
-    for end in link.ends():
-        if end.node in constraints.avoid_routers:
-            return f"{end.node} is avoided"
-        if end in constraints.avoid_links:
-            return f"link {end} is avoided"
-    if link.mtu < link_mtu:
-        return f"its MTU {link.mtu} is less than {link_mtu}"
-    return None
-
-
-def _words(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
-
-
-def objective_weights(
-    graph: Graph, objective: Objective, constraints: Constraints, link_mtu: int
-) -> Weights:
-    """Return the weight of every crossing; infinite where constraints exclude the link.
+def exclusions(
+    graph: Graph, constraints: Constraints, link_mtu: int = 0
+) -> Iterator[tuple[str, set[int]]]:
+    """Yield (reason, crossings) of what a path under these constraints may not cross.
 
     `link_mtu` is the least that a link must carry, in bytes.
+    """
+    everything = set(range(len(graph.links)))
+
+    def having(names: Iterable[str]) -> set[int]:
+        return set().union(*(graph.by_affinity.get(name, ()) for name in names))
+
+    if constraints.include_any:
+        names = ", ".join(sorted(constraints.include_any))
+        yield (f"it has no affinity of {names}", everything - having(constraints.include_any))
+    for name in sorted(constraints.include_all):
+        yield (f"it lacks affinity {name}", everything - having((name,)))
+    for name in sorted(constraints.exclude_any):
+        yield (f"it has affinity {name}", having((name,)))
+    for srlg in sorted(constraints.avoid_srlgs):
+        yield (f"it is in SRLG {srlg}", graph.by_srlg.get(srlg, set()))
+    for name in sorted(constraints.avoid_routers):
+        number = graph.index.get(name)
+        leaving = graph.leaving[number] if number is not None else ()
+        yield (f"{name} is avoided", {*leaving, *(graph.opposite[away] for away in leaving)})
+    for end in sorted(constraints.avoid_links, key=str):
+        number = graph.crossing(end.node, end.interface)
+        both = set() if number is None else {number, graph.opposite[number]}
+        yield (f"link {end} is avoided", both)
+    if link_mtu:
+        small = {number for number, link in enumerate(graph.links) if link.mtu < link_mtu}
+        yield (f"its MTU is less than {link_mtu}", small)
+
+
+def objective_weights(graph: Graph, objective: Objective) -> Weights:
+    """Return what every crossing adds to a path's objective.
+
     Of paths of equal delay the one with fewer links is lighter, because delays may be 0 and
     weights must not. A drained link weighs as much as a link can.
     """
-    free = constraints == Constraints()
-    routers = len(graph.names)
-    values: list[float] = []
-    for link in graph.links:
-        if not free and exclusion(link, constraints, link_mtu) is not None:
-            values.append(inf)
-        elif objective is Objective.IGP:
-            values.append(link.igp_metric)
-        elif objective is Objective.TE:
-            values.append(MAX_METRIC if link.drained else link.te)
-        else:
-            delay_us = MAX_DELAY_US if link.drained else link.delay_us
-            values.append(delay_us * routers + 1)
-    return Weights.of(values)
+    match objective:
+        case Objective.IGP:
+            return graph.igp
+        case Objective.TE:
+            return Weights.of([MAX_METRIC if link.drained else link.te for link in graph.links])
+        case Objective.DELAY:
+            routers = len(graph.names)
+            return Weights.of(
+                [
+                    (MAX_DELAY_US if link.drained else link.delay_us) * routers + 1
+                    for link in graph.links
+                ]
+            )
+
+
+def measure_weights(graph: Graph, measure: Measure) -> Weights:
+    """Return what every crossing adds to a measure."""
+    if measure is Measure.HOPS:
+        return Weights.of([1] * len(graph.links))
+    return Weights.of([link.delay_us for link in graph.links])
 
 
 def apart_weights(graph: Graph, weights: Weights, other: Path, legs: int) -> Weights:
@@ -88,22 +97,12 @@ def apart_weights(graph: Graph, weights: Weights, other: Path, legs: int) -> Wei
     risk = weights.largest * len(graph.names) * legs + 1
     router = risk * (sum(risks) * legs + 1)
     shared = router * (len(routers) * legs + 1)
-    return Weights.of(
-        [
-            value
-            + risk * risks[number]
-            + (router if graph.heads[number] in routers else 0)
-            + (shared if number in links else 0)
-            for number, value in enumerate(weights.values)
-        ]
-    )
-
-
-def measure_weights(graph: Graph, measure: Measure, allowed: Weights) -> Weights:
-    """Return what every crossing adds to a measure; infinite where it is not allowed."""
-    return Weights.of(
-        [
-            inf if value == inf else link.delay_us if measure is Measure.DELAY else 1
-            for link, value in zip(graph.links, allowed.values, strict=True)
-        ]
-    )
+    values = [
+        value
+        + risk * risks[number]
+        + (router if graph.heads[number] in routers else 0)
+        + (shared if number in links else 0)
+        for number, value in enumerate(weights.values)
+    ]
+    most = weights.largest + risk * max(risks, default=0) + router + shared
+    return Weights(values, most)
