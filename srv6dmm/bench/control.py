@@ -1,4 +1,4 @@
-"""`bench control`: how fast decisions, plans, commits and kernel routes are made."""
+"""`bench control`: how fast decisions, plans, paths, commits and kernel routes are made."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from srv6dmm.bench.bulk import bulk_routes
+from srv6dmm.bench.path_computation import path_computation
 from srv6dmm.bench.report import Case, environment, timed
 from srv6dmm.bench.store_commits import store_commits
 from srv6dmm.core import mobility
@@ -64,6 +65,8 @@ def run(
     cases: list[Case] = []
     progress("decisions and plans")
     cases += decisions(topology, events)
+    progress("paths")
+    cases += path_computation(100 if quick else 500)
     progress("durable commits")
     with tempfile.TemporaryDirectory(prefix="srv6dmm-bench-") as folder:
         for concurrency in (1, 64):
