@@ -2,7 +2,7 @@
 # when there is something to install. Tests and the demonstration want root always.
 PYTHON := .venv/bin/python
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test test-kernels check bench clean
 
 setup:
 	@deploy/setup.sh
@@ -11,7 +11,11 @@ demo: setup
 	@.venv/bin/srv6dmm demo --json out/demo.json
 
 test: setup
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n 2 --dist loadfile
+
+# Boots Debian's old kernels under qemu, which it installs; some minutes each (docs/kernels.md).
+test-kernels: setup
+	@$(PYTHON) deploy/kernels
 
 check: setup
 	@.venv/bin/ruff check .

@@ -246,3 +246,34 @@ def test_new_programs_are_put_in_the_place_of_old_ones(router: str) -> None:
     assert fast.put([FastPort("access0", Facing.ACCESS)]) == []
     assert port in fast.read()
     fast.close()
+
+
+def test_refused_entries_leave_no_counter_behind(router: str) -> None:
+    """However often they are tried again."""
+    few = Limits(prefixes=8, counters=32)
+    place = pins.directory(router, few)
+    loader.load(place, few)
+    fast = FastPath(router, place)
+    many = [steering(IPv6Network((0x20010DB800FF0000 + n << 64, 64))) for n in range(12)]
+    refused = {failure.identity for failure in fast.put(many)}
+    again = [item for item in many if item.identity in refused]
+    for _ in range(20):
+        assert {failure.identity for failure in fast.put(again)} == refused
+    kept = [item for item in many if item.identity not in refused]
+    assert fast.delete(kept) == []
+    assert fast.put(again) == []
+    counters = [Steer.unpack(value).counter for _, value in fast._maps.each("prefixes")]
+    assert all(counters)
+    assert len(set(counters)) == len(counters)
+    fast.close()
+
+
+def test_a_foreign_prefix_is_not_taken_for_the_one_that_covers_it(router: str) -> None:
+    fast = opened(router)
+    covering = steering(IPv6Network("2001:db8::/32"))
+    assert fast.put([covering]) == []
+    inner = steering(IPv6Network("2001:db8:c::/48"), 2)
+    assert fast.read([inner.identity, covering.identity]) == {covering.identity: covering}
+    assert fast.put([inner]) == []
+    assert fast.read() == {covering.identity: covering, inner.identity: inner}
+    fast.close()

@@ -1,14 +1,15 @@
 """What is done with a prefix: the entries of `prefixes` and `foreign`, and what they name.
 
-A path or a delivery is written before the entry that names it, and deleted after it. Kept as the
-packed elements themselves: a full plan is a hundred thousand of them.
+A path or a delivery is written before the entry that names it, and deleted after it. Of a /64
+nothing is kept here but whose its counter is: a full plan is a hundred thousand, and the map
+has them anyway. Foreign prefixes are few, and the kernel does not tell one of them by its key.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Network
 
@@ -28,9 +29,15 @@ from srv6dmm.model.sid import EncapMode
 
 TABLES = ("prefixes", "foreign")
 _STEER = struct.Struct("=IIII")
+_KEY = 8
 _ENCAP, _DELIVER = int(SteerAction.ENCAP), int(SteerAction.DELIVER)
 
 PrefixObject = FastSteering | FastDelivery | FastDrop
+
+
+def _prefix(key: bytes) -> IPv6Network:
+    """Return the prefix of a key: those of `prefixes` are eight octets, those of `foreign` more."""
+    return values.prefix_of("prefixes" if len(key) == _KEY else "foreign", key)
 
 
 class Batch:
@@ -49,6 +56,11 @@ class Batch:
         self.values.setdefault(table, []).append(value)
         self.items.setdefault(table, []).append(item)
 
+    def elements(self, table: str) -> Iterator[tuple[bytes, bytes, FastObject]]:
+        """Yield what was noted for a map."""
+        if table in self.keys:
+            yield from zip(self.keys[table], self.values[table], self.items[table], strict=True)
+
 
 class Entries:
     """The entries of one namespace's maps."""
@@ -61,35 +73,51 @@ class Entries:
         self._counters = counters
         self._hops = hops
         self._paths = PathTable(maps.size("paths"), counters, syscalls.wait_for_programs)
-        self._known: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+        self._foreign: dict[bytes, bytes] = {}
+        self._filled = False
+        """Whether there may be a /64: into empty maps much is written at once."""
         self._ways: dict[tuple[object, ...], int] = {}
-        self._owners: dict[int, tuple[str, bytes]] = {}
-        """Whose each counter is: map and key."""
+        self._owners: list[bytes | None] = [None] * maps.size("counters")
+        """Whose each counter is: the key in `prefixes`, or the longer one in `foreign`."""
 
     @property
     def any_foreign(self) -> bool:
         """Whether there is a prefix of another length than 64."""
-        return bool(self._known["foreign"])
+        return bool(self._foreign)
 
     def adopt(self) -> set[int]:
         """Take over what the maps hold; return the counters that are taken."""
-        self._known = {table: self._maps.read_all(table) for table in TABLES}
-        self._owners = {}
+        self._foreign = self._maps.read_all("foreign")
+        self._owners = [None] * len(self._owners)
+        self._filled = False
         used: Counter[int] = Counter()
-        for table, known in self._known.items():
-            for key, value in known.items():
-                action, path, counter, _ = _STEER.unpack(value)
-                self._owners[counter] = (table, key)
-                if action == _ENCAP:
-                    used[path] += 1
+        for key, value in self._elements():
+            action, path, counter, _ = _STEER.unpack(value)
+            self._owners[counter] = key
+            self._filled = True
+            if action == _ENCAP:
+                used[path] += 1
+        # Not the whole array: it is megabytes, and prefixes share few paths.
         paths = {
-            number: Path.unpack(value)
-            for key, value in self._maps.read_all("paths").items()
-            if (number := int.from_bytes(key, "little")) in used
+            number: Path.unpack(found)
+            for number in used
+            if (found := self._maps.get("paths", number.to_bytes(4, "little"))) is not None
         }
         self._paths.adopt(paths, used)
         self._ways.clear()
-        return self._owners.keys() | {path.counter for path in paths.values()}
+        taken = {number for number, key in enumerate(self._owners) if key is not None}
+        return taken | {path.counter for path in paths.values()}
+
+    def _elements(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every entry of both maps."""
+        yield from self._maps.each("prefixes")
+        yield from self._foreign.items()
+
+    def _entry(self, table: str, key: bytes) -> bytes | None:
+        """Return what the map says of a prefix."""
+        if table == "foreign":
+            return self._foreign.get(key)
+        return self._maps.get(table, key) if self._filled else None
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -130,11 +158,11 @@ class Entries:
 
     def _enter(self, item: PrefixObject, action: int, path: int, batch: Batch) -> None:
         table, key = values.prefix_key(item.prefix)
-        known = self._known[table]
-        before = known.get(key)
+        before = self._entry(table, key) if self._filled or self._foreign else None
         if before is None:
             counter = self._counters.take()
-            self._owners[counter] = (table, key)
+            if counter:
+                self._owners[counter] = key
         else:
             old_action, old_path, counter, _ = _STEER.unpack(before)
             if old_action == _ENCAP:
@@ -143,10 +171,29 @@ class Entries:
                 batch.afterwards.append(key)
         if action == _ENCAP:
             self._paths.use(path)
-        value = known[key] = _STEER.pack(action, path, counter, 0)
+        value = _STEER.pack(action, path, counter, 0)
+        if table == "foreign":
+            self._foreign[key] = value
         batch.add(table, key, value, item)
 
-    def sweep(self) -> None:
+    def settle(self, refused: Iterable[tuple[str, bytes, bytes]]) -> None:
+        """Note that what was staged is written, but for the new elements that were refused."""
+        self._filled = True
+        for table, key, value in refused:
+            if self._maps.get(table, key) is None:
+                action, path, counter, _ = _STEER.unpack(value)
+                self._foreign.pop(key, None)
+                self._forget_owner(counter)
+                self._counters.give_back(counter)
+                if action == _ENCAP:
+                    self._paths.drop(path)
+        self._sweep()
+
+    def _forget_owner(self, counter: int) -> None:
+        if counter:
+            self._owners[counter] = None
+
+    def _sweep(self) -> None:
         """Forget paths nobody names any more; their elements stay until they are written anew."""
         if self._paths.forget_unused():
             self._ways.clear()
@@ -162,12 +209,13 @@ class Entries:
         free: list[int] = []
         for item in items:
             table, key = values.prefix_key(item.prefix)
-            before = self._known[table].pop(key, None)
+            before = self._entry(table, key)
+            self._foreign.pop(key, None)
             keys.setdefault(table, []).append(key)
             if before is not None:
                 action, path, counter, _ = _STEER.unpack(before)
                 free.append(counter)
-                self._owners.pop(counter, None)
+                self._forget_owner(counter)
                 if action == _ENCAP:
                     self._paths.drop(path)
                 elif action == _DELIVER:
@@ -175,7 +223,7 @@ class Entries:
         for table in (*TABLES, "deliveries"):
             if table in keys:
                 self._maps.delete(table, keys[table])
-        self.sweep()
+        self._sweep()
         return free
 
     # --- reading back ------------------------------------------------------------------------
@@ -188,37 +236,34 @@ class Entries:
             for number, path in self._paths.by_id.items()
         }
         found: list[PrefixObject] = []
-        for table, known in self._known.items():
-            for key, value in known.items():
-                entry = Steer.unpack(value)
-                named = entry.action == SteerAction.DELIVER and table == "prefixes"
-                delivery = deliveries.get(key) if named else None
-                way = ways.get(entry.path)
-                item = self._object(values.prefix_of(table, key), entry, delivery, way)
-                if item is not None:
-                    found.append(item)
+        for key, value in self._elements():
+            entry = Steer.unpack(value)
+            delivery = deliveries.get(key) if entry.action == SteerAction.DELIVER else None
+            item = self._object(_prefix(key), entry, delivery, ways.get(entry.path))
+            if item is not None:
+                found.append(item)
         return found
 
     def owner(self, counter: int) -> IPv6Network | None:
         """Return the prefix that a counter counts for; None when it is nobody's."""
-        found = self._owners.get(counter)
-        return None if found is None else values.prefix_of(*found)
+        key = self._owners[counter]
+        return None if key is None else _prefix(key)
 
     def tidy(self) -> None:
         """Delete what no entry names: a write was cut short. For the one that writes only."""
         delivered = {
-            key
-            for key, value in self._known["prefixes"].items()
-            if _STEER.unpack(value)[0] == _DELIVER
+            key for key, value in self._maps.each("prefixes") if _STEER.unpack(value)[0] == _DELIVER
         }
         orphans = self._maps.read_all("deliveries").keys() - delivered
         self._maps.delete("deliveries", list(orphans))
-        self.sweep()
+        self._sweep()
 
     def read(self, prefix: IPv6Network) -> PrefixObject | None:
         """Return what the maps say of a prefix now."""
         table, key = values.prefix_key(prefix)
-        value = self._maps.get(table, key)
+        # Of foreign prefixes the map would give the longest that covers it, in place of it.
+        present = table == "prefixes" or key in self._maps.read_all("foreign")
+        value = self._maps.get(table, key) if present else None
         if value is None:
             return None
         entry = Steer.unpack(value)

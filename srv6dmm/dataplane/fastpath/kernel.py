@@ -198,7 +198,14 @@ class FastPath:
                 failures += self._write_table(table, batch)
         if batch.afterwards:
             self._maps.delete("deliveries", batch.afterwards)
-        self._entries.sweep()
+        refused = {failure.identity for failure in failures}
+        tables = ("foreign", "prefixes") if refused else ()
+        self._entries.settle(
+            (table, key, value)
+            for table in tables
+            for key, value, item in batch.elements(table)
+            if item.identity in refused
+        )
         return failures
 
     def _write_table(self, table: str, batch: Batch) -> list[KernelFailure]:

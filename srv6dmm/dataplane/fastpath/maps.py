@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from srv6dmm.dataplane.fastpath import syscalls
@@ -92,10 +92,14 @@ class Maps:
         """Return one element's value, or None."""
         return syscalls.lookup(self._open[name], key, self._sizes[name][1], name)
 
+    def each(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every element; of one that is written meanwhile nothing is promised."""
+        key_size, value_size, _ = self._sizes[name]
+        return syscalls.items(self._open[name], key_size, value_size, name)
+
     def read_all(self, name: str) -> dict[bytes, bytes]:
         """Return every element."""
-        key_size, value_size, _ = self._sizes[name]
-        return dict(syscalls.items(self._open[name], key_size, value_size, name))
+        return dict(self.each(name))
 
     def counters(self, numbers: Iterable[int]) -> dict[int, Counter]:
         """Return counters by number, summed over processors (`last`: the newest)."""

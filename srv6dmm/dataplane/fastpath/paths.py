@@ -46,7 +46,7 @@ class Numbers:
     def adopt(self, numbers: set[int]) -> None:
         """Start over, with these numbers taken."""
         self._next = max(numbers, default=0) + 1
-        self._free = deque(sorted(set(range(1, self._next)) - numbers))
+        self._free = deque(n for n in range(1, self._next) if n not in numbers)
 
 
 class PathTable:
