@@ -238,6 +238,33 @@ def networks(
 
 
 @st.composite
+def ladders(draw: st.DrawFn) -> Network:
+    """Draw a chain in which every step has ways that are cheap or good, and no way is both.
+
+    Cheap ways have more delay, more links, a smaller MTU. What is good enough in sum is only
+    found by who remembers more than the cheapest beginning.
+    """
+    steps = draw(st.integers(2, 4))
+    rng = Random(draw(st.integers(0, 1 << 32)))
+    links: list[Link] = []
+
+    def link(a: str, b: str, metric: int, delay_us: int, mtu: int = 1600) -> None:
+        number = len(links)
+        ends = (LinkEnd(a, f"e{number}"), LinkEnd(b, f"e{number}"))
+        links.append(Link(*ends, metric=metric, delay_us=delay_us, mtu=mtu, te_metric=metric))
+
+    for step in range(steps):
+        here, there, between = f"n{step}", f"n{step + 1}", f"m{step}"
+        for metric in sorted(rng.sample(range(1, 9), rng.randint(1, 2))):
+            link(here, there, metric + 4, 10 - metric, rng.choice((1500, 1524, 1540)))
+        link(here, between, rng.randint(1, 3), rng.randint(1, 9), rng.choice((1480, 1500, 1600)))
+        link(between, there, rng.randint(1, 3), rng.randint(1, 9), rng.choice((1480, 1500, 1600)))
+    rng.shuffle(links)
+    middle = [f"m{step}" for step in range(steps)]
+    return Network(tuple(f"n{step}" for step in range(steps + 1)) + tuple(middle), tuple(links))
+
+
+@st.composite
 def ends(draw: st.DrawFn, network: Network, same: bool = False) -> tuple[str, str]:
     """Draw a head-end and an endpoint that can end a path; with `same`, they may be one."""
     endpoint = draw(st.sampled_from(sorted(set(network.names) - network.plain)))

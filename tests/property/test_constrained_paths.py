@@ -14,7 +14,7 @@ from srv6dmm.core.simulator import Simulator
 from srv6dmm.model.path import Path, Solution
 from srv6dmm.model.policy import Constraints, DynamicPath, Objective
 from srv6dmm.model.topology import Link
-from tests.property.networks import Judge, Network, allowed, demands, ends, networks
+from tests.property.networks import Judge, Network, allowed, demands, ends, ladders, networks
 
 
 def solved(
@@ -59,6 +59,31 @@ def test_the_path_is_the_best_of_all_that_satisfy_the_constraints(
     assert [solution.path for solution in found] == best
     for solution in found:
         check(computation, solution, wanted)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(ladders(), st.data())
+def test_the_cheapest_beginning_is_not_always_that_of_the_best_path(
+    network: Network, data: st.DataObject
+) -> None:
+    steps = len(network.names) // 2
+    kind = data.draw(st.sampled_from(("delay", "hops", "mtu", "segments")))
+    number = data.draw(st.integers(0, 4 * steps))
+    constraints = {
+        "delay": Constraints(maximum_delay_us=3 * steps + number),
+        "hops": Constraints(maximum_hops=steps + number % steps),
+        "mtu": Constraints(minimum_mtu=1400 + 4 * number),
+        "segments": Constraints(maximum_segments=1 + number % 4),
+    }[kind]
+    source, target = "n0", f"n{steps}"
+    wanted = DynamicPath(Objective.TE, constraints)
+    computation = PathComputation(network.topology)
+    found = solved(computation, source, target, wanted)
+    best = Judge(network, wanted, True).best(source, target, 1)
+    if best and found:
+        free = solved(computation, source, target, DynamicPath(Objective.TE))
+        event(f"{kind}: {'the cheapest will not do' if free != found else 'no matter'}")
+    assert [solution.path for solution in found] == best
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
