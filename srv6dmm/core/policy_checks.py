@@ -9,7 +9,7 @@ from srv6dmm.core.graph import Graph
 from srv6dmm.core.link_weights import exclusions
 from srv6dmm.core.sids import named_sids, sid_table
 from srv6dmm.core.topology_fields import did_you_mean
-from srv6dmm.model.errors import Refusal
+from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.policy import (
     MAX_UINT32,
     CandidatePath,
@@ -26,6 +26,14 @@ Fault = tuple[str, str]
 MAXIMUM_REQUIRED = 8
 """Elements required in any order: each one can double the work of a search."""
 MAXIMUM_WAYPOINTS = 16
+
+
+class PolicyErrors(Srv6dmmError):
+    """Every fault found in a policy, in the order of its parts."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{key}: {message}" for key, message in faults))
 
 
 class PolicyChecker:
@@ -46,20 +54,11 @@ class PolicyChecker:
             sid: router for router, own in self._sids.items() for _, sid in named_sids(own)
         }
 
-    def refuse_faulty(
-        self, candidates: Iterable[CandidatePath], head_end: str, endpoint: str
-    ) -> None:
-        """Raise Refusal `invalid-policy`, which lists every fault, when there is one."""
-        faults = list(self.candidate_faults(tuple(candidates), head_end, endpoint))
+    def check(self, candidates: Iterable[CandidatePath], head_end: str, endpoint: str) -> None:
+        """Raise PolicyErrors, which holds every fault, when there is one."""
+        faults = tuple(self.candidate_faults(tuple(candidates), head_end, endpoint))
         if faults:
-            key, message = faults[0]
-            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-            raise Refusal(
-                "invalid-policy",
-                f"{key}: {message}{more}",
-                422,
-                extra={"faults": [{"key": key, "message": text} for key, text in faults]},
-            )
+            raise PolicyErrors(faults)
 
     def candidate_faults(
         self, candidates: tuple[CandidatePath, ...], head_end: str, endpoint: str

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from srv6dmm.core.policy_checks import PolicyChecker
+from srv6dmm.core.policy_checks import PolicyChecker, PolicyErrors
 from srv6dmm.core.sids import sid_table
-from srv6dmm.model.errors import Refusal
 from srv6dmm.model.policy import (
     CandidatePath,
     Constraints,
@@ -194,19 +193,16 @@ def test_explicit_lists(segments: tuple[IPv6Address, ...], expected: list[tuple[
     assert list(CHECKER.explicit_faults(ExplicitPath(segments), "a", "c")) == expected
 
 
-def test_a_refusal_lists_every_fault_of_every_candidate_path() -> None:
+def test_the_error_lists_every_fault_of_every_candidate_path() -> None:
     bad = DynamicPath(constraints=Constraints(maximum_hops=0))
     candidates = (
         CandidatePath((WeightedPath(DynamicPath(), weight=0),)),
         CandidatePath((WeightedPath(bad), WeightedPath(ExplicitPath(())))),
         CandidatePath((), preference=-1),
     )
-    with pytest.raises(Refusal) as caught:
-        CHECKER.refuse_faulty(candidates, "a", "c")
-    assert (caught.value.type, caught.value.status) == ("invalid-policy", 422)
-    faults = caught.value.extra["faults"]
-    assert isinstance(faults, list)
-    assert [fault["key"] for fault in faults] == [
+    with pytest.raises(PolicyErrors) as caught:
+        CHECKER.check(candidates, "a", "c")
+    assert [key for key, _ in caught.value.faults] == [
         "candidates[0].paths[0].weight",
         "candidates[1].preference",
         "candidates[1].paths[0].constraints.maximum_hops",
@@ -214,6 +210,6 @@ def test_a_refusal_lists_every_fault_of_every_candidate_path() -> None:
         "candidates[2].preference",
         "candidates[2].paths",
     ]
-    with pytest.raises(Refusal, match="candidates: there is none"):
-        CHECKER.refuse_faulty((), "a", "c")
-    CHECKER.refuse_faulty([CandidatePath((WeightedPath(DynamicPath()),))], "a", "c")
+    with pytest.raises(PolicyErrors, match="candidates: there is none"):
+        CHECKER.check((), "a", "c")
+    CHECKER.check([CandidatePath((WeightedPath(DynamicPath()),))], "a", "c")
