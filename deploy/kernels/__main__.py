@@ -1,7 +1,7 @@
 """`make test-kernels`: the old kernels that srv6dmm supports, each booted and tried.
 
-`python deploy/kernels [--limit SECONDS] [SUITE...]`. Exit code 0 when on every kernel everything passed that it is
-not known to lack. Kernels and what the guests wrote stay below out/kernels.
+`python deploy/kernels [--limit SECONDS] [SUITE...]`. Exit code 0 when on every kernel everything
+passed that it is not known to lack. Kernels and what the guests wrote stay below out/kernels.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ PLACE = REPOSITORY / "out" / "kernels"
 def main() -> int:
     """Try every suite asked for; one that cannot be had keeps none from its run."""
     parser = argparse.ArgumentParser(description="Try srv6dmm on the old kernels it supports.")
-    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="suite", default=[])
+    parser.add_argument("suites", nargs="*", metavar="suite", help=", ".join(SUITES))
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for each kernel")
     given = parser.parse_args()
     suites = given.suites or list(SUITES)
+    if not set(suites) <= set(SUITES):
+        parser.error(f"suites: {', '.join(SUITES)}")
     if os.geteuid() != 0 or os.uname().machine != "x86_64":
         print("test-kernels: run it as root, on x86-64", file=sys.stderr)
         return 2

@@ -56,7 +56,7 @@ def table(results: Results) -> list[str]:
             name = test.removeprefix(SHOWN)
             lines.append(_line(record["outcome"], record["seconds"], name, record["detail"]))
         else:
-            files.setdefault(test.split("::")[0], []).append(record)
+            files.setdefault(test.split("::", maxsplit=1)[0], []).append(record)
     for file, records in files.items():
         seconds = sum(record["seconds"] for record in records)
         lines.append(_line("passed", seconds, f"{file}: {len(records)} tests", ""))
@@ -67,7 +67,7 @@ def table(results: Results) -> list[str]:
 
 
 def _row(test: str) -> str:
-    return test.removeprefix(SHOWN) if test.startswith(SHOWN) else test.split("::")[0]
+    return test.removeprefix(SHOWN) if test.startswith(SHOWN) else test.split("::", maxsplit=1)[0]
 
 
 def _line(outcome: str, seconds: float, name: str, detail: str) -> str:

@@ -5,23 +5,21 @@ One domain for both modes, changed over while it runs: starting one costs a minu
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from srv6dmm.config import Mode
+from srv6dmm.lab.analysis import FlowReport
 from srv6dmm.lab.domain import LabDomain
 from srv6dmm.lab.network import Lab, take_down
-from srv6dmm.lab.traffic import TcpTransfer
-from tests.netns.running import MODES, TOPOLOGIES, Running, forwarding, lossless, wait_for
+from tests.kernels import course as courses
+from tests.kernels.course import DELAY_MS, NODE, Course
+from tests.netns.running import MODES, TOPOLOGIES, Running, wait_for
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
-READY_S = 180.0  # interpreters start slowly on an emulated processor
-RATE = 40  # probes a second, each way
+READY_S = 200.0  # interpreters start slowly on an emulated processor
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +30,8 @@ def domain() -> Iterator[Running]:
         lab.up()
         running.start(READY_S)
         made = Running(lab, running)
-        made.scenario.first_attach("mn1", "ar1")
-        made.scenario.wait_address("mn1", timeout_s=60)
+        made.scenario.first_attach(NODE, "ar1")
+        made.scenario.wait_address(NODE, timeout_s=60)
         yield made
     finally:
         running.close()
@@ -41,115 +39,71 @@ def domain() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module", params=MODES)
-def minimal(request: pytest.FixtureRequest, domain: Running) -> Running:
-    """The domain with every router in a mode."""
+def mode(request: pytest.FixtureRequest, domain: Running) -> Mode:
+    """Every router in a mode, changed over while the domain runs."""
     mode: Mode = request.param
     for router in domain.lab.topology.routers():
         answer = domain.domain.client.put(f"/v1/routers/{router.name}/mode", json={"mode": mode})
         assert answer.status_code == 200, answer.text
         assert domain.domain.get(f"/v1/routers/{router.name}")["mode"] == mode
     domain.domain.mode = mode
-    wait_for("settled", lambda: domain.settled("mn1"), 60)
-    return domain
+    wait_for("settled", lambda: domain.settled(NODE), 60)
+    return mode
 
 
-@contextmanager
-def impaired(domain: Running, node: str, interface: str, *how: str) -> Iterator[None]:
-    """Have netem spoil what a node sends by an interface."""
-    space = domain.lab.namespace(node)
-    _tc(space, "qdisc", "add", "dev", interface, "root", "netem", *how)
-    try:
-        shown = _tc(space, "qdisc", "show", "dev", interface)
-        assert "netem" in shown, shown
-        yield
-    finally:
-        _tc(space, "qdisc", "del", "dev", interface, "root")
+@pytest.fixture(scope="module")
+def course(domain: Running, mode: Mode) -> Course:
+    return courses.run(domain)
 
 
-def _tc(space: str, *arguments: str) -> str:
-    done = subprocess.run(
-        ["tc", "-n", space, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"tc {' '.join(arguments)}: {done.stderr}"
-    return done.stdout
+def lossless(report: FlowReport) -> None:
+    assert report.sent > 50, report
+    assert (report.lost, report.duplicated, report.reordered) == (0, 0, 0), report
 
 
-def round_trip_ms(domain: Running) -> float:
-    """Return the shortest of ten round trips from the mobile node to the correspondent."""
-    done = domain.run("mn1", "ping", "-n", "-c10", "-i0.1", "2001:db8:cafe::2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return float(done.stdout.split("min/avg/max/mdev = ")[1].split("/")[0])
+def forwarded(course: Course, mode: Mode, phase: str) -> None:
+    """Assert that the programs forwarded what passed in a phase; in mode netlink there are none."""
+    handled = course.handled[phase]
+    assert handled > 50 if mode == "ebpf" else handled == 0
 
 
-def move(domain: Running, target: str) -> None:
-    """Hand the node over softly, and wait until that is over."""
-    domain.scenario.soft_handover("mn1", target)
-    wait_for("settled", lambda: domain.settled("mn1"), 60)
+def test_handovers_lose_nothing(course: Course, mode: Mode) -> None:
+    """There and back again, probes both ways."""
+    lossless(course.downlink("plain"))
+    lossless(course.uplink("plain"))
+    forwarded(course, mode, "plain")
 
 
-def test_handovers_lose_nothing(minimal: Running) -> None:
-    """There and back again, with probes both ways and a TCP transfer all along."""
-    transfer = TcpTransfer(
-        minimal.lab,
-        minimal.domain.processes,
-        mobile_node="mn1",
-        address=minimal.scenario.wait_address("mn1", timeout_s=60),
-        correspondent="cn",
-        megabits=0.5,
-    )
-    transfer.start()
-    with forwarding(minimal), minimal.probing("mn1", rate=RATE) as results:
-        for target in ("ar2", "ar1"):
-            move(minimal, target)
-            time.sleep(0.5)
-    lossless(results)
-    tcp = transfer.stop()
-    assert tcp.survived, tcp.error
-    assert min(tcp.uplink_bytes, tcp.downlink_bytes) > 50_000
-    assert minimal.drift() == []
+def test_a_long_way_loses_nothing_either(course: Course, mode: Mode) -> None:
+    """Netem delay before the ways part: what is under way at a hand-over still arrives."""
+    assert course.round_trip_ms["plain"] < DELAY_MS <= course.round_trip_ms["delay"]
+    lossless(course.downlink("delay"))
+    lossless(course.uplink("delay"))
+    forwarded(course, mode, "delay")
 
 
-def test_a_long_way_loses_nothing_either(minimal: Running) -> None:
-    """Netem delay before the routers part: what is under way at a hand-over still arrives."""
-    before = round_trip_ms(minimal)
-    with impaired(minimal, "br1", "tr1", "delay", "100ms"):
-        assert 100 <= round_trip_ms(minimal) < before + 150
-        with forwarding(minimal), minimal.probing("mn1", rate=RATE) as results:
-            for target in ("ar2", "ar1"):
-                move(minimal, target)
-                time.sleep(0.5)
-            time.sleep(0.5)
-    lossless(results)
+def test_late_packets_arrive(course: Course) -> None:
+    """Netem delay to the old access router: what comes late there is delivered or sent on."""
+    report = course.downlink("late")
+    assert report.sent > 20, report
+    assert (report.lost, report.duplicated) == (0, 0), report
+    assert course.uplink("late").lost == 0
 
 
-def test_late_packets_follow_the_node(minimal: Running) -> None:
-    """Netem delay to the old access router only: what comes late there is sent on, or delivered."""
-    with (
-        impaired(minimal, "tr1", "ar1", "delay", "100ms"),
-        minimal.probing("mn1", rate=RATE) as results,
-    ):
-        move(minimal, "ar2")
-        time.sleep(0.5)
-    move(minimal, "ar1")
-    for flow in results[0].flows.values():
-        report = flow.report()
-        assert report.sent > 50
-        assert (report.lost, report.duplicated) == (0, 0), report
+def test_loss_is_the_links_own(course: Course, mode: Mode) -> None:
+    """Netem loss one way: that way loses its share, the other nothing, and the node moves on."""
+    down, up = course.downlink("loss"), course.uplink("loss")
+    assert down.sent > 100, down
+    assert 0.05 < down.lost / down.sent < 0.4, down
+    lossless(up)
+    forwarded(course, mode, "loss")
 
 
-def test_loss_is_the_links_own(minimal: Running) -> None:
-    """Netem loss in one direction: that one loses its share, the other nothing; moves go on."""
-    talk = minimal.talk("mn1", "cn")[0]
-    with (
-        impaired(minimal, "br1", "tr1", "loss", "20%"),
-        forwarding(minimal),
-        minimal.probing("mn1", rate=4 * RATE) as results,
-    ):
-        for target in ("ar2", "ar1"):
-            move(minimal, target)
-        time.sleep(1.5)
-    down = results[0].flows[talk.downlink_flow].report()
-    up = results[0].flows[talk.uplink_flow].report()
-    assert down.sent > 300
-    assert 0.08 < down.lost / down.sent < 0.35, down
-    assert (up.lost, up.duplicated, up.reordered) == (0, 0, 0), up
+def test_tcp_survives_all_of_it(course: Course) -> None:
+    assert course.tcp is not None
+    assert course.tcp.survived, course.tcp.error
+    assert min(course.tcp.uplink_bytes, course.tcp.downlink_bytes) > 50_000
+
+
+def test_the_kernel_holds_what_was_planned(course: Course) -> None:
+    assert course.drift == []
