@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import subprocess
 import time
@@ -37,6 +38,8 @@ class Boot:
     said_hello: bool
     ended: bool
     seconds: float
+    processor_s: float
+    """What qemu used: about as long as it takes where nothing else runs."""
 
 
 def usable_kvm() -> bool:
@@ -80,7 +83,7 @@ def boot(
         *("-virtfs", _share(kernel.tree, "kernel", "readonly=on")),
         *("-virtfs", _share(results, "results", "readonly=off")),
     ]
-    began = time.monotonic()
+    began, used = time.monotonic(), _children_s()
     with (results / "qemu.log").open("w") as log:
         machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     said_hello = False
@@ -97,7 +100,13 @@ def boot(
             machine.kill()
         machine.wait()
     said_hello = said_hello or (console.exists() and HELLO in console.read_text(errors="replace"))
-    return Boot(said_hello, ended, time.monotonic() - began)
+    return Boot(said_hello, ended, time.monotonic() - began, _children_s() - used)
+
+
+def _children_s() -> float:
+    """Return the processor time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _share(path: Path, tag: str, more: str) -> str:

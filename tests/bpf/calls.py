@@ -19,7 +19,7 @@ PER_CPU = (5, 6)  # BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY
 ARRAYS = (2, 6)
 RING = 27
 SK_BUFF = 192  # octets of struct __sk_buff
-INGRESS_IFINDEX, IFINDEX, GSO_SEGS, GSO_SIZE = 36, 40, 164, 176
+IFINDEX, GSO_SEGS, GSO_SIZE = 40, 164, 176
 LONGEST = 4096
 _Octet = ctypes.c_char
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -170,7 +170,7 @@ class Program:
         """Return `run` for one device with everything prepared that is the same for all frames."""
         given, left = bytearray(LONGEST), bytearray(LONGEST)
         context = bytearray(SK_BUFF)
-        struct.pack_into("=II", context, INGRESS_IFINDEX, ifindex, ifindex)
+        struct.pack_into("=I", context, IFINDEX, ifindex)  # Linux 5.10 takes no ingress_ifindex
         struct.pack_into("=I", context, GSO_SEGS, gso[1])
         struct.pack_into("=I", context, GSO_SIZE, gso[0])
         # These views also keep the areas alive and where they are.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 _FILE = Path(os.environ["SRV6DMM_GUEST"]) / "tests.jsonl"
+_LONGEST = 160
 
 
 def _told(record: dict[str, object]) -> None:
@@ -30,10 +31,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         return
     detail = ""
     if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
-        detail = str(report.longrepr[2]).removeprefix("Skipped: ")
+        detail = str(report.longrepr[2]).removeprefix("Skipped: ")[:_LONGEST]
     elif report.outcome == "failed":
         crash = getattr(report.longrepr, "reprcrash", None)
-        detail = str(crash.message if crash else report.longrepr).strip().splitlines()[0]
+        detail = str(crash.message if crash else report.longrepr).strip().splitlines()[0][:_LONGEST]
     outcome = {"skipped": "absent"}.get(report.outcome, report.outcome)
     _told(
         {

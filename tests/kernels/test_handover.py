@@ -5,7 +5,10 @@ One domain for both modes, changed over while it runs: starting one costs a minu
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,9 @@ READY_S = 200.0  # interpreters start slowly on an emulated processor
 def domain() -> Iterator[Running]:
     lab = Lab.from_file(TOPOLOGIES / "minimal.yaml", "kernels")
     running = LabDomain(lab, mode="netlink")
+    patch = pytest.MonkeyPatch()
+    # While one agent loads programs, the others may wait for the one, emulated processor.
+    patch.setenv("SRV6DMM_ROLLOUT__HEARTBEATS_MISSED", "30")
     try:
         lab.up()
         running.start(READY_S)
@@ -34,7 +40,10 @@ def domain() -> Iterator[Running]:
         made.scenario.wait_address(NODE, timeout_s=60)
         yield made
     finally:
+        patch.undo()
         running.close()
+        if lab.directory.logs.is_dir():
+            shutil.copytree(lab.directory.logs, Path(os.environ["SRV6DMM_GUEST"]) / "logs")
         take_down("kernels")
 
 
