@@ -182,7 +182,16 @@ class SimulatedAgent:
     def connect(self) -> None:
         able = {FAST_PATH: self.fast_path}
         hello = Hello(self.router, f"boot-{self.router}", "test", PROTOCOL, self.revision, able)
-        self.connection = self.controller.connect(hello, self.receive, self.disconnect)
+        self.connection = self.controller.connect(hello, self.receive, self._hung_up)
+
+    def _hung_up(self) -> None:
+        """Come back soon, as agents do."""
+        self.disconnect()
+        asyncio.get_running_loop().call_soon(self._come_back)
+
+    def _come_back(self) -> None:
+        if self.connection is None and self.controller.running:
+            self.connect()
 
     def disconnect(self) -> None:
         connection, self.connection = self.connection, None

@@ -295,8 +295,7 @@ class Hub:
             connection = channel.connection
             if connection is not None and self._silent(channel):
                 log.warning("router.silent", router=channel.router, patience_s=self._patience_s)
-                connection.drop()
-                connection.closed()
+                self.restart(channel.router, channel.target)
 
     def _silent(self, channel: _Channel) -> bool:
         last = self._started if channel.last_seen is None else channel.last_seen
@@ -306,6 +305,15 @@ class Hub:
         """Set what every router is to reach, from a loaded state."""
         for channel in self._channels.values():
             channel.target = revision
+
+    def restart(self, router: str, revision: int) -> None:
+        """Close a router's connection: it comes back and is told all, as of a revision."""
+        channel = self._channels[router]
+        channel.target = revision
+        connection = channel.connection
+        if connection is not None:
+            connection.drop()
+            connection.closed()
 
     def target(self, router: str) -> int:
         """Return the newest revision that concerns the router."""

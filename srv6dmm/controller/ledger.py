@@ -1,4 +1,8 @@
-"""The ledger: the durable state, and what was decided on top of it and is being written."""
+"""The ledger: the durable state, and what was decided on top of it and is being written.
+
+Everybody is told of a change when it is durable. A step that may be taken back at any time, as
+those of a roll-out may, is announced before: routers act on it while it is being written.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +16,49 @@ from srv6dmm.store.interface import Store
 Before = Mapping[SessionKey, Session | None]
 """The sessions that a change touches, as they were before it."""
 Publish = Callable[[Change, Before, Ticket | None], None]
+Announce = Callable[[int, Change, Before], None]
+"""(the revision it will have, change, before)."""
+Withdraw = Callable[[Change, Before], None]
+"""(change, before), of one that was announced and not kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Decided:
     change: Change
     ticket: Ticket | None
+    announced: bool = False
 
 
 class Ledger:
     """Decisions build on `newest`; everybody else is told of `durable`, in order."""
 
-    def __init__(self, store: Store, publish: Publish) -> None:
+    def __init__(
+        self, store: Store, publish: Publish, announce: Announce, withdraw: Withdraw
+    ) -> None:
         """Load the state. Raises StoreUnavailable."""
         self._store = store
         self._publish = publish
+        self._announce = announce
+        self._withdraw = withdraw
         self.durable = store.load()
         self.newest = _copy(self.durable)
         self._decided: dict[int, _Decided] = {}
         """By revision, without a gap: what `newest` has and `durable` has not."""
 
-    async def commit(self, change: Change, ticket: Ticket | None = None) -> int:
+    async def commit(
+        self, change: Change, ticket: Ticket | None = None, ahead: bool = False
+    ) -> int:
         """Make a change durable and publish it; return its revision.
 
-        Raises StoreError, and then forgets it, with all that was decided on top of it.
+        `ahead`: announce it before, unless an earlier one is still being written. Raises
+        StoreError, and then forgets the change, with all that was decided on top of it.
         """
         base = self.newest.revision
+        ahead = ahead and base == self.durable.revision
         self.newest.apply(change, base + 1)
-        decided = self._decided[base + 1] = _Decided(change, ticket)
+        decided = self._decided[base + 1] = _Decided(change, ticket, ahead)
+        if ahead:
+            self._announce(base + 1, change, self._before(change))
         try:
             revision = await self._store.commit(change, base)
         except Exception:
@@ -53,11 +72,13 @@ class Ledger:
         """Publish the change after the newest durable one."""
         revision = self.durable.revision + 1
         decided = self._decided.pop(revision)
-        change = decided.change
+        before = self._before(decided.change)
+        self.durable.apply(decided.change, revision)
+        self._publish(decided.change, before, decided.ticket)
+
+    def _before(self, change: Change) -> Before:
         keys = [*(session.key for session in change.sessions), *change.sessions_gone]
-        before = {key: self.durable.sessions.get(key) for key in keys}
-        self.durable.apply(change, revision)
-        self._publish(change, before, decided.ticket)
+        return {key: self.durable.sessions.get(key) for key in keys}
 
     def _forget(self, revision: int, decided: _Decided) -> None:
         """Decide on without a change that was not kept.
@@ -67,7 +88,9 @@ class Ledger:
         if self._decided.get(revision) is not decided:
             return  # gone already, with an earlier one
         for later in [later for later in self._decided if later >= revision]:
-            del self._decided[later]
+            lost = self._decided.pop(later)
+            if lost.announced:
+                self._withdraw(lost.change, self._before(lost.change))
         self.newest = _copy(self.durable)
         for earlier in sorted(self._decided):
             self.newest.apply(self._decided[earlier].change, earlier)

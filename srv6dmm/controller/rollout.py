@@ -64,10 +64,18 @@ Fail = Callable[[Session, Refusal], None]
 class Rollouts:
     """Every session that is not yet where it should be."""
 
-    def __init__(self, planner: Planner, hub: Hub, settings: RolloutSettings) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        hub: Hub,
+        settings: RolloutSettings,
+        durable: Callable[[], int],
+    ) -> None:
+        """`durable` returns the newest durable revision."""
         self._planner = planner
         self._hub = hub
         self._settings = settings
+        self._durable = durable
         self._stages: dict[SessionKey, _Stage] = {}
         self._by_router: dict[str, set[SessionKey]] = {}
         self._closed = False
@@ -103,7 +111,9 @@ class Rollouts:
             behind = {}
         elif behind is None:
             behind = before.behind if before and before.session.epoch == session.epoch else {}
-        needs = {r: self._hub.target(r) for r in self._planner.waits_for(session)}
+        # What is announced beyond that may be withdrawn.
+        durable = self._durable()
+        needs = {r: min(self._hub.target(r), durable) for r in self._planner.waits_for(session)}
         stage = _Stage(
             session=session,
             needs={**behind, **needs},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv6Network
@@ -24,7 +24,7 @@ from srv6dmm.controller.traffic import Traffic
 from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
 from srv6dmm.core.mobility import Timer
-from srv6dmm.core.planner import Planner
+from srv6dmm.core.planner import EntryDelta, Planner
 from srv6dmm.core.state_checks import check_topology
 from srv6dmm.model.errors import Refusal, StoreError
 from srv6dmm.model.events import Answer, Event, Outcome
@@ -80,7 +80,7 @@ class Controller:
         self.boot_id = boot_id
         self._clock = clock
         self._store = store
-        self._ledger = Ledger(store, self._publish)
+        self._ledger = Ledger(store, self._publish, self._announce, self._withdraw)
         check_topology(self.state, topology)
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,7 +107,9 @@ class Controller:
             self._feed,
         )
         self._heartbeat_s = rollout.heartbeat_s
-        self._rollouts = Rollouts(self.planner, self._hub, rollout)
+        self._rollouts = Rollouts(
+            self.planner, self._hub, rollout, lambda: self.state.revision
+        )
         self._rollouts.on_acknowledged = self._acknowledged
         self._rollouts.on_abort = self._aborted
         self._rollouts.on_degraded = self._degraded
@@ -128,6 +130,11 @@ class Controller:
     def state(self) -> State:
         """The newest durable state. Not to be changed."""
         return self._ledger.durable
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._started
 
     async def start(self) -> None:
         """Take up what the last run left: timers, and roll-outs at their durable phase."""
@@ -246,10 +253,15 @@ class Controller:
 
     # Commits: decided on the speculative state, published in order when durable.
 
-    async def _commit(self, change: Change, ticket: Ticket | None = None) -> int:
-        """Make a change durable and publish it. Raises Refusal `store-unavailable`."""
+    async def _commit(
+        self, change: Change, ticket: Ticket | None = None, ahead: bool = False
+    ) -> int:
+        """Make a change durable and publish it. Raises Refusal `store-unavailable`.
+
+        `ahead`: routers may be told before.
+        """
         try:
-            return await self._ledger.commit(change, ticket)
+            return await self._ledger.commit(change, ticket, ahead)
         except StoreError as error:
             self.measurements.refusals["store-unavailable"] += 1
             raise Refusal(
@@ -261,10 +273,7 @@ class Controller:
     def _publish(self, change: Change, before: Before, ticket: Ticket | None) -> None:
         """Make a durable change known: plans to routers, timers, roll-outs."""
         revision = self.state.revision
-        for key, session in before.items():
-            deltas = self.planner.deltas(session, self.state.sessions.get(key))
-            for router, delta in deltas.items():
-                self._hub.push(router, revision, delta)
+        self._announce(revision, change, before)
         self._timers.add(mobility.deadlines(change))
         for key in change.sessions_gone:
             self._rollouts.gone(key)
@@ -279,6 +288,24 @@ class Controller:
         for session in change.sessions:
             self._follow(before[session.key], session, ticket)
             self._releases.follow(before[session.key], session, revision)
+
+    def _announce(self, revision: int, change: Change, before: Before) -> None:
+        """Tell routers of a change, those that have not been told of this revision."""
+        deltas = list(self._deltas(change, before))
+        untold = {router for router, _ in deltas if self._hub.target(router) < revision}
+        for router, delta in deltas:
+            if router in untold:
+                self._hub.push(router, revision, delta)
+
+    def _withdraw(self, change: Change, before: Before) -> None:
+        """Have routers ask for the whole plan that were told what was not kept."""
+        for router, _ in self._deltas(change, before):
+            self._hub.restart(router, self.state.revision)
+
+    def _deltas(self, change: Change, before: Before) -> Iterator[tuple[str, EntryDelta]]:
+        after = {session.key: session for session in change.sessions}
+        for key, session in before.items():
+            yield from self.planner.deltas(session, after.get(key)).items()
 
     def _follow(self, before: Session | None, session: Session, ticket: Ticket | None) -> None:
         """Wait for routers if the change gave them anything to do."""
@@ -314,7 +341,8 @@ class Controller:
             if session is None or _stage(session) != _stage(acknowledged):
                 return
             change = mobility.advance(session, self._clock.now_ms(), self.parameters)
-            if not await self._try_commit(change):
+            # Should it be lost, by a crash say, the stage before it holds, and that loses nothing.
+            if not await self._try_commit(change, ahead=True):
                 self._again(self._enter_again, session)
 
     def _enter_again(self, refused: Session) -> None:
@@ -389,11 +417,11 @@ class Controller:
         elif not await self._try_commit(change):
             self._timers.add([(now + int(STORE_RETRY_S * 1e3), timer)])
 
-    async def _try_commit(self, change: Change) -> bool:
+    async def _try_commit(self, change: Change, ahead: bool = False) -> bool:
         """Commit what nobody waits for; tell whether the store took it."""
         if change:
             try:
-                await self._commit(change)
+                await self._commit(change, ahead=ahead)
             except Refusal as refusal:
                 log.warning("commit.refused", reason=refusal.detail)
                 return False
