@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from srv6dmm.agent.translate import Host, translate
+from srv6dmm.agent.host import Host
+from srv6dmm.agent.translate import translate
 from srv6dmm.dataplane.fastpath.objects import (
     FastBinding,
     FastDelivery,

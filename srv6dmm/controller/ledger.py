@@ -97,4 +97,12 @@ class Ledger:
 
 
 def _copy(state: State) -> State:
-    return State(state.revision, dict(state.sessions), dict(state.leases), dict(state.events))
+    return State(
+        state.revision,
+        dict(state.sessions),
+        dict(state.leases),
+        dict(state.events),
+        dict(state.policies),
+        dict(state.flows),
+        dict(state.groups),
+    )

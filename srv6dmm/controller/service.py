@@ -107,9 +107,7 @@ class Controller:
             self._feed,
         )
         self._heartbeat_s = rollout.heartbeat_s
-        self._rollouts = Rollouts(
-            self.planner, self._hub, rollout, lambda: self.state.revision
-        )
+        self._rollouts = Rollouts(self.planner, self._hub, rollout, lambda: self.state.revision)
         self._rollouts.on_acknowledged = self._acknowledged
         self._rollouts.on_abort = self._aborted
         self._rollouts.on_degraded = self._degraded

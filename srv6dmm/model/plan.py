@@ -23,6 +23,11 @@ def advertise_key(mobile_node: str, interface: str) -> str:
     return f"advertise {mobile_node}/{interface}"
 
 
+def flow_key(rule: str, source: IPv6Network, destination: IPv6Network) -> str:
+    """Return the key of what a flow rule does with packets from and to somewhere."""
+    return f"flow {rule} {as_text(source)} {as_text(destination)}"
+
+
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
     """What the router itself must be set to. Exactly one per plan."""
@@ -48,12 +53,30 @@ class RouterSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SteeringList:
+    """A segment list and how its first segment is reached."""
+
+    segments: SegmentList
+    interface: str
+    """Output interface towards the first segment (seg6 routes need a device)."""
+    next_hop: IPv6Address
+    """The neighbour's link-local address there."""
+    mtu: int
+    """Octets of the greatest packet, outer header included, that every link on the way takes."""
+    weight: int = 1
+    """Its share of the flows is weight by sum of weights (RFC 9256 section 2.11)."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnderlayRoute:
     """Plain route to a locator, a pool or an announced prefix. Several next hops: ECMP."""
 
     prefix: IPv6Network
     next_hops: tuple[tuple[str, IPv6Address], ...]
     """(interface, link-local address of the neighbour), sorted."""
+    repair: SteeringList | None = None
+    """Used at once when the interface loses its carrier: leads packets, encapsulated, to a router
+    from which they go on without it (TI-LFA)."""
 
     @property
     def key(self) -> str:
@@ -83,6 +106,9 @@ class LocalSid:
     """Next hop of End.X / End.DX6."""
     next_hop4: IPv4Address | None = None
     """Next hop of End.DX4."""
+    repair: str | None = None
+    """Of End.X: the interface on which the SID becomes a plain End when its own has no carrier, so
+    that packets go on to their next segment another way."""
     table: int | None = None
     """Routing table of End.DT6."""
     flavors: tuple[Flavor, ...] = ()
@@ -127,10 +153,50 @@ class SteeringEntry:
     mobile_node: str
     epoch: int = field(compare=False)
     """For people only: an entry that differs in nothing else is the same entry."""
+    backup: SteeringList | None = None
+    """Used at once when the interface loses its carrier."""
 
     @property
     def key(self) -> str:
         return mobile_key(self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSelector:
+    """What packets a flow entry takes, by their own header as they come; None: any."""
+
+    source: IPv6Network
+    destination: IPv6Network
+    protocol: int | None = None
+    source_ports: tuple[int, int] | None = None
+    """(first, last), both included."""
+    destination_ports: tuple[int, int] | None = None
+    dscp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSteering:
+    """Packets of a flow -> segment lists by weight, at one head-end, before any prefix is asked.
+
+    One of source and destination lies in a mobile prefix, a /64. Without lists, packets are
+    dropped.
+    """
+
+    rule: str
+    """Name of the flow rule."""
+    selector: FlowSelector
+    order: int
+    """0..8191: of the entries that match a packet, the one with the smallest decides."""
+    lists: tuple[SteeringList, ...]
+    mode: EncapMode
+    mobile_node: str
+    backup: SteeringList | None = None
+    """Used at once when a list's interface loses its carrier."""
+
+    @property
+    def key(self) -> str:
+        selector = self.selector
+        return flow_key(self.rule, selector.source, selector.destination)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +266,7 @@ PlanEntry = (
     | LocalSid
     | Delivery
     | SteeringEntry
+    | FlowSteering
     | DropEntry
     | UplinkBinding
     | Advertisement

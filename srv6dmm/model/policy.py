@@ -1,9 +1,10 @@
-"""What a path may be asked for: objective, constraints, candidate paths (RFC 9256)."""
+"""Policies: objective, constraints, candidate paths (RFC 9256)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv6Address
 
 from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.topology import LinkEnd
@@ -13,6 +14,15 @@ DEFAULT_PREFERENCE = 100
 DEFAULT_WEIGHT = 1
 """RFC 9256 section 2.11."""
 MAX_UINT32 = (1 << 32) - 1
+
+
+class Invalid(StrEnum):
+    """What becomes of a flow when no candidate path is valid (RFC 9256 section 8.2)."""
+
+    SHORTEST = "shortest"
+    """It takes the way of its prefix."""
+    DROP = "drop"
+    """Drop-upon-Invalid."""
 
 
 class Objective(StrEnum):
@@ -95,3 +105,25 @@ class CandidatePath:
 
     paths: tuple[WeightedPath, ...]
     preference: int = DEFAULT_PREFERENCE
+
+
+@dataclass(frozen=True, slots=True)
+class BindingSid:
+    """A SID that stands for a policy at one head-end (RFC 8402 section 5, End.B6.Encaps)."""
+
+    head_end: str
+    endpoint: str
+    sid: IPv6Address
+    """In the head-end's locator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What flows ask for by name. It has no ends: a flow's head-ends and routers give them."""
+
+    name: str
+    candidates: tuple[CandidatePath, ...]
+    disjoint_from: str | None = None
+    """Another policy: between the same ends, this one shares as little with it as it can."""
+    invalid: Invalid = Invalid.SHORTEST
+    binding_sids: tuple[BindingSid, ...] = ()

@@ -5,11 +5,14 @@ Times are milliseconds since the epoch (`_ms`), taken from the caller's clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from ipaddress import IPv6Network
+from typing import TypeVar
 
 from srv6dmm.model.events import Answer
+from srv6dmm.model.flows import FlowRule, Group
+from srv6dmm.model.policy import Policy
 
 
 class SessionPhase(StrEnum):
@@ -131,16 +134,27 @@ class Change:
     leases_gone: tuple[IPv6Network, ...] = ()
     events: tuple[EventRecord, ...] = ()
     events_gone: tuple[str, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    policies_gone: tuple[str, ...] = ()
+    flows: tuple[FlowRule, ...] = ()
+    flows_gone: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    groups_gone: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
+        return any(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def rules(self) -> bool:
+        """Whether it changes what flows ask for."""
         return any(
             (
-                self.sessions,
-                self.sessions_gone,
-                self.leases,
-                self.leases_gone,
-                self.events,
-                self.events_gone,
+                self.policies,
+                self.policies_gone,
+                self.flows,
+                self.flows_gone,
+                self.groups,
+                self.groups_gone,
             )
         )
 
@@ -153,6 +167,9 @@ class State:
     sessions: dict[SessionKey, Session] = field(default_factory=dict)
     leases: dict[IPv6Network, Lease] = field(default_factory=dict)
     events: dict[str, EventRecord] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    flows: dict[str, FlowRule] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
     """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
 
@@ -180,4 +197,17 @@ class State:
             self.events[record.event_id] = record
         for event_id in change.events_gone:
             self.events.pop(event_id, None)
+        _keep(self.policies, change.policies, change.policies_gone)
+        _keep(self.flows, change.flows, change.flows_gone)
+        _keep(self.groups, change.groups, change.groups_gone)
         self.revision = revision
+
+
+Named = TypeVar("Named", Policy, FlowRule, Group)
+
+
+def _keep(kept: dict[str, Named], put: tuple[Named, ...], gone: tuple[str, ...]) -> None:
+    for record in put:
+        kept[record.name] = record
+    for name in gone:
+        kept.pop(name, None)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from srv6dmm.agent import fastpath
-from srv6dmm.agent.translate import Host, translate
+from srv6dmm.agent.host import Host
+from srv6dmm.agent.translate import translate
 from srv6dmm.config import Mode
 from srv6dmm.core.planner import Planner
 from srv6dmm.dataplane.combined import CombinedKernel

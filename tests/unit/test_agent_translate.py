@@ -7,7 +7,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 
-from srv6dmm.agent.translate import Host, translate
+from srv6dmm.agent.host import Host
+from srv6dmm.agent.translate import translate
 from srv6dmm.dataplane.objects import (
     InterfaceAddress,
     LinkAddress,

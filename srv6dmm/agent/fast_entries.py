@@ -1,0 +1,106 @@
+"""Plan entries as entries of the fast path: short cuts past the kernel's routes."""
+
+from __future__ import annotations
+
+from srv6dmm.agent.host import Host
+from srv6dmm.dataplane.fastpath.objects import (
+    Facing,
+    FastBinding,
+    FastDelivery,
+    FastDrop,
+    FastObject,
+    FastPort,
+    FastRoute,
+    FastSettings,
+    FastSid,
+    FastSteering,
+)
+from srv6dmm.model.plan import (
+    Advertisement,
+    Delivery,
+    DropEntry,
+    FlowSteering,
+    LocalSid,
+    PlanEntry,
+    RouterSettings,
+    SteeringEntry,
+    UnderlayRoute,
+    UnreachableRoute,
+    UplinkBinding,
+)
+from srv6dmm.model.sid import Behavior, EncapMode
+
+
+def fast_objects(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
+    """Return what an entry is in the fast path."""
+    match entry:
+        case RouterSettings():
+            return _ports(entry, host.detect)
+        case DropEntry():
+            return (FastDrop(entry.prefix),)
+        case LocalSid():
+            return _fast_sid(entry)
+        case Delivery():
+            return (
+                FastDelivery(
+                    entry.prefix,
+                    entry.interface,
+                    entry.link_layer_address,
+                    entry.link_local,
+                    entry.mtu,
+                    host.access_mac,
+                ),
+                FastBinding(entry.prefix, entry.interface, entry.link_layer_address),
+            )
+        case UplinkBinding():
+            return (FastBinding(entry.prefix, entry.interface, entry.link_layer_address),)
+        case SteeringEntry():
+            if host.source is None or entry.mode is EncapMode.INLINE:
+                return ()
+            return (
+                FastSteering(
+                    entry.prefix,
+                    entry.mode,
+                    entry.segments,
+                    host.source,
+                    entry.interface,
+                    entry.next_hop,
+                    entry.mtu,
+                ),
+            )
+        case UnderlayRoute():
+            return _fast_route(entry, host)
+        case FlowSteering() | UnreachableRoute() | Advertisement():
+            return ()
+
+
+def _fast_route(entry: UnderlayRoute, host: Host) -> tuple[FastRoute, ...]:
+    """Locators of one length; of several next hops the kernel chooses."""
+    if host.sid_block is None or entry.prefix.prefixlen != host.locator_length:
+        return ()
+    if len(entry.next_hops) != 1 or not entry.prefix.subnet_of(host.sid_block):
+        return ()
+    return (FastRoute(entry.prefix, *entry.next_hops[0]),)
+
+
+def _fast_sid(entry: LocalSid) -> tuple[FastSid, ...]:
+    """End.X and what needs no interface; flavors are the kernel's."""
+    if entry.flavors:
+        return ()
+    match entry.behavior:
+        case Behavior.END | Behavior.END_DT6:
+            return (FastSid(entry.sid, entry.behavior),)
+        case Behavior.END_X if entry.interface is not None and entry.next_hop is not None:
+            return (FastSid(entry.sid, entry.behavior, entry.interface, entry.next_hop),)
+        case _:
+            return ()
+
+
+def _ports(entry: RouterSettings, detect: bool) -> tuple[FastObject, ...]:
+    ports = [FastPort(name, Facing.CORE) for name in entry.core_interfaces]
+    ports += [FastPort(name, Facing.OUTSIDE) for name, _, _ in entry.host_interfaces]
+    if entry.access_interface is not None:
+        ports.append(FastPort(entry.access_interface, Facing.ACCESS, detect))
+    if entry.sid_block is None:
+        return tuple(ports)
+    return (FastSettings(entry.sid_block, entry.locator_length), *ports)
