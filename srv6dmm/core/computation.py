@@ -23,7 +23,7 @@ from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.search import ListLimits, Problem, candidates, search
 from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
 from srv6dmm.core.sids import sid_table
-from srv6dmm.model.path import Backup, Path, Solution
+from srv6dmm.model.path import Backup, Path, PathMeasures, Solution
 from srv6dmm.model.policy import Constraints, DynamicPath
 from srv6dmm.model.topology import RouterSids, Topology
 
@@ -125,7 +125,7 @@ class PathComputation:
             stops=self._stops(path, wanted),
             ecmp=self.ecmp,
         )
-        measures = self._graph.measures(self._graph.crossings(path))
+        measures = self.measures(path)
         mtu = measures.link_mtu - self.topology.domain.encap_mode.overhead(len(segments))
         limits = self._list_limits(path.routers[0], wanted)
         if len(segments) > limits.maximum_segments:
@@ -138,6 +138,15 @@ class PathComputation:
                 f"{limits.minimum_mtu} are wanted"
             )
         return Solution(path, segments, measures, mtu)
+
+    def maximum_segments(self, head_end: str) -> int:
+        """Return the most segments a list of the head-end may have."""
+        domain, node = self.topology.domain, self.topology.nodes[head_end]
+        return min(domain.max_segments, node.maximum_sid_depth)
+
+    def measures(self, path: Path) -> PathMeasures:
+        """Return what a path adds up to. Raises NoPath when it is not connected."""
+        return self._graph.measures(self._graph.crossings(path))
 
     def memory_bytes(self) -> int:
         """Return the memory of everything that is remembered between computations."""
@@ -160,7 +169,7 @@ class PathComputation:
 
     def _list_limits(self, head_end: str, wanted: DynamicPath) -> ListLimits:
         domain, constraints = self.topology.domain, wanted.constraints
-        maximum = min(domain.max_segments, self.topology.nodes[head_end].maximum_sid_depth)
+        maximum = self.maximum_segments(head_end)
         if constraints.maximum_segments is not None:
             maximum = min(maximum, constraints.maximum_segments)
         return ListLimits(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 from srv6dmm.core.graph import Graph, NoPath
+from srv6dmm.model.path import Path
 from srv6dmm.model.topology import Topology
 
 Hop = tuple[str, str]
@@ -170,3 +171,12 @@ class ShortestPaths:
         while nodes[-1] != target:
             nodes.append(self.next_hop(nodes[-1], target)[1])
         return tuple(nodes)
+
+    def links(self, source: str, target: str) -> Path:
+        """Return the path between two routers with the links it takes. Raises NoPath."""
+        routers, interfaces = [source], []
+        while routers[-1] != target:
+            interface, neighbour = self.next_hop(routers[-1], target)
+            interfaces.append(interface)
+            routers.append(neighbour)
+        return Path(tuple(routers), tuple(interfaces))

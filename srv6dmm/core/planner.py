@@ -7,12 +7,14 @@ planning from scratch, which a property test holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv6Address
+from collections.abc import Iterable, Iterator
 
+from srv6dmm.core.computation import PathComputation
+from srv6dmm.core.flow_book import EMPTY, FlowBook
+from srv6dmm.core.flow_plans import FlowPlans
 from srv6dmm.core.mobility import preferred_binding
-from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.paths import NoPath, ShortestPaths
+from srv6dmm.core.policy_paths import Choice, PolicyPaths
 from srv6dmm.core.sids import core_interfaces_by_router, sid_table
 from srv6dmm.core.topology import fixed_hosts_by_router
 from srv6dmm.model.addresses import link_local_from_mac
@@ -22,6 +24,7 @@ from srv6dmm.model.plan import (
     Advertisement,
     Delivery,
     DropEntry,
+    FlowSteering,
     LocalSid,
     Plan,
     PlanEntry,
@@ -56,24 +59,19 @@ EntryDelta = tuple[tuple[PlanEntry, ...], tuple[str, ...]]
 """(entries to put, keys that go), for one router."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How a head-end steers to a serving router."""
-
-    segments: SegmentList
-    interface: str
-    next_hop: IPv6Address
-    mtu: int
-
-
 class Planner:
     """Plans for one topology. Holds only what follows from the topology."""
 
-    def __init__(self, topology: Topology, parameters: MobilityParameters) -> None:
+    def __init__(
+        self, topology: Topology, parameters: MobilityParameters, book: FlowBook = EMPTY
+    ) -> None:
         self.topology = topology
         self.parameters = parameters
+        self.book = book
         self.paths = ShortestPaths(topology)
         self.sids: dict[str, RouterSids] = sid_table(topology)
+        self.choices = PolicyPaths(topology, PathComputation(topology, self.paths, self.sids))
+        self.flows = FlowPlans(topology, self.paths, self.choices)
         self._head_ends = tuple(node.name for node in topology.head_ends())
         self._hosts = fixed_hosts_by_router(topology)
         self._core_interfaces = core_interfaces_by_router(topology)
@@ -89,7 +87,29 @@ class Planner:
         }
         self._recent: dict[SessionKey, tuple[Session, dict[str, tuple[PlanEntry, ...]]]] = {}
         self._inner_mtu = topology.inner_mtu()
-        self._ways: dict[tuple[str, str], _Way] = {}
+
+    def use(self, book: FlowBook, sessions: Iterable[Session]) -> dict[str, EntryDelta]:
+        """Plan by other rules from now on; return how each router's plan changes by that."""
+        old, self.book = self.book, book
+        concerned = {
+            node for node in old.nodes() | book.nodes() if old.asks(node) != book.asks(node)
+        }
+        changed: dict[str, tuple[list[PlanEntry], list[str]]] = {}
+        for session in sessions:
+            if session.mobile_node not in concerned:
+                continue
+            self._recent.pop(session.key, None)
+            for router in self._head_ends:
+                before = {e.key: e for e in self._flow_entries(router, session, old)}
+                after = {e.key: e for e in self._flow_entries(router, session, book)}
+                put, gone = changed.setdefault(router, ([], []))
+                put += [entry for key, entry in after.items() if before.pop(key, None) != entry]
+                gone += [key for key in before if key not in after]
+        return {
+            router: (tuple(put), tuple(gone))
+            for router, (put, gone) in changed.items()
+            if put or gone
+        }
 
     def plan(self, router: str, state: State) -> Plan:
         """Return the router's whole plan. Raises KeyError for a name that is no router."""
@@ -150,9 +170,9 @@ class Planner:
     def segments(self, head_end: str, target: str) -> SegmentList:
         """Return the segment list from a head-end to a router's End.DT6, in travel order.
 
-        One segment: the underlay's shortest path is the path wanted.
+        One segment: the underlay's shortest path is the path wanted. Raises NoPath.
         """
-        return (self.sids[target].end_dt6,)
+        return self._way(head_end, target).lists[0].segments
 
     def steering_target(self, session: Session) -> str:
         """Return the router that head-ends are told in the session's present phase."""
@@ -170,6 +190,7 @@ class Planner:
                 yield entry
             if node.name == session.via and session.rollout is RolloutPhase.REDIRECT:
                 yield self._uplink(node, session, binding)
+        yield from self._flow_entries(router, session, self.book)
         yield from self._advertisements(node, session)
 
     def _advertisements(self, node: Node, session: Session) -> Iterator[Advertisement]:
@@ -202,39 +223,50 @@ class Planner:
             return self._delivery(node, session, binding)
         if target == binding.anchor:
             return None
-        way = self._way(node.name, target)
+        try:
+            way = self._way(node.name, target)
+        except NoPath:
+            return None  # plain routing has none either, and says so
+        first = way.lists[0]
         return SteeringEntry(
             prefix=binding.prefix,
-            segments=way.segments,
+            segments=first.segments,
             mode=self.topology.domain.encap_mode,
-            interface=way.interface,
-            next_hop=way.next_hop,
-            mtu=way.mtu,
+            interface=first.interface,
+            next_hop=first.next_hop,
+            mtu=first.mtu,
             mobile_node=session.mobile_node,
             epoch=session.epoch,
+            backup=way.backup,
         )
 
-    def _way(self, head_end: str, target: str) -> _Way:
-        way = self._ways.get((head_end, target))
-        if way is None:
-            interface, neighbour = self.paths.next_hop(head_end, target)
-            way = self._ways[head_end, target] = _Way(
-                self.segments(head_end, target),
-                interface,
-                self.topology.nodes[neighbour].link_local,
-                self._path_mtu(head_end, target),
-            )
+    def _way(self, head_end: str, target: str) -> Choice:
+        """Return how packets are steered that no rule says anything else of. Raises NoPath."""
+        way = self.choices.shortest(head_end, target)
+        if not way.lists:
+            raise NoPath(f"no path from {head_end!r} to {target!r}")
         return way
 
-    def _path_mtu(self, head_end: str, target: str) -> int:
-        """Return the smallest MTU of the links from a head-end to a router, in octets."""
-        smallest = MAXIMUM_MTU
-        router = head_end
-        while router != target:
-            interface, neighbour = self.paths.next_hop(router, target)
-            smallest = min(smallest, self._link_mtu[router, interface])
-            router = neighbour
-        return smallest
+    def _flow_entries(
+        self, router: str, session: Session, book: FlowBook
+    ) -> Iterator[FlowSteering]:
+        """Yield what a session's rules put on a head-end in the present phase.
+
+        Who delivers takes in uplink packets, in the phases before a hand-over's end both routers
+        do, and the one that is left until its late packets are through.
+        """
+        node = self.topology.nodes[router]
+        if session.phase is SessionPhase.DETACH_WAIT or not book.rules(session.mobile_node):
+            return
+        target = self.steering_target(session)
+        delivers = router == session.serving or (
+            router == session.via and session.rollout in _BEFORE_REDIRECT
+        )
+        for binding in session.bindings:
+            if router in (session.serving, session.via):
+                yield from self.flows.uplink(node, session, binding, book)
+            if not delivers and router != target:
+                yield from self.flows.downlink(node, session, binding, target, book)
 
     def _uplink(self, node: Node, session: Session, binding: Binding) -> UplinkBinding:
         """Return the entry by which what the node sent just before it left is let in."""

@@ -38,12 +38,22 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         "core0",
         ADDRESS,
         IPv4Address("192.0.2.1"),
+        "core1",
         254,
         tuple(Flavor),
     ),
     plan.Delivery(NETWORK, "acc0", "02:00:00:00:00:01", ADDRESS, 1500, "mn1", 4),
     plan.SteeringEntry(
         NETWORK, SegmentList((ADDRESS,)), EncapMode.ENCAP, "core0", ADDRESS, 1600, "mn1", 4
+    ),
+    plan.FlowSteering(
+        "video",
+        plan.FlowSelector(NETWORK, NETWORK, 17, (1000, 2000), (5004, 5004), 46),
+        7,
+        (plan.SteeringList(SegmentList((ADDRESS, ADDRESS)), "core0", ADDRESS, 1600, 3),),
+        EncapMode.ENCAP_RED,
+        "mn1",
+        plan.SteeringList(SegmentList((ADDRESS,)), "core1", ADDRESS, 1600),
     ),
     plan.UplinkBinding(NETWORK, "access0", "02:00:00:00:01:01", "mn1"),
     plan.DropEntry(NETWORK, "mn1", 4),

@@ -1,0 +1,163 @@
+"""Flow entries: what a session's flow rules put on each head-end.
+
+Downlink packets meet their rule where they enter the domain, uplink packets at the router that
+serves their node. Uplink rules lead to the networks that the topology knows: a router's fixed
+prefixes. Towards another mobile node, the rules of that one's downlink hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv6Network
+
+from srv6dmm.core.flow_book import FlowBook, order_of
+from srv6dmm.core.paths import NoPath, ShortestPaths
+from srv6dmm.core.policy_paths import Choice, PolicyPaths
+from srv6dmm.core.topology import fixed_hosts_by_router
+from srv6dmm.model.flows import Direction, FlowRule
+from srv6dmm.model.plan import FlowSelector, FlowSteering
+from srv6dmm.model.state import Binding, Session
+from srv6dmm.model.topology import Node, Role, Topology
+
+ANY = IPv6Network("::/0")
+
+
+class FlowPlans:
+    """Flow entries on one topology."""
+
+    def __init__(self, topology: Topology, paths: ShortestPaths, choices: PolicyPaths) -> None:
+        self._topology = topology
+        self._paths = paths
+        self._choices = choices
+        hosts = fixed_hosts_by_router(topology)
+        self._fixed: list[tuple[IPv6Network, str]] = []
+        """(fixed prefix, its router), the longest first."""
+        for node in topology.routers():
+            behind = {host.prefix for host in hosts.get(node.name, ())}
+            self._fixed += [(prefix, node.name) for prefix in {*node.announces, *behind}]
+        self._fixed.sort(key=lambda known: (-known[0].prefixlen, known[0], known[1]))
+        self._pools = [pool for node in topology.access_routers() for pool in node.pools]
+        self._entrances: dict[IPv6Network | None, frozenset[str]] = {}
+
+    def downlink(
+        self, head_end: Node, session: Session, binding: Binding, target: str, book: FlowBook
+    ) -> Iterator[FlowSteering]:
+        """Yield the entries for packets to a prefix that enter here and go to `target`."""
+        for rule in book.rules(session.mobile_node):
+            own = _common(binding.prefix, rule.match.own_prefix)
+            if rule.direction is Direction.UPLINK or own is None:
+                continue
+            if head_end.name not in self.entrances(rule.match.peer):
+                continue
+            match = rule.match
+            selector = FlowSelector(
+                match.peer or ANY,
+                own,
+                match.protocol,
+                match.peer_ports,
+                match.own_ports,
+                match.dscp,
+            )
+            yield self._entry(rule, selector, 0, head_end.name, target, session, book)
+
+    def uplink(
+        self, router: Node, session: Session, binding: Binding, book: FlowBook
+    ) -> Iterator[FlowSteering]:
+        """Yield the entries for packets from a prefix whose node is, or just was, here."""
+        for rule in book.rules(session.mobile_node):
+            own = _common(binding.prefix, rule.match.own_prefix)
+            if rule.direction is Direction.DOWNLINK or own is None:
+                continue
+            match = rule.match
+            for depth, (peer, egress) in enumerate(self.exits(router.name, match.peer)):
+                if egress == router.name:
+                    continue
+                selector = FlowSelector(
+                    own,
+                    peer,
+                    match.protocol,
+                    match.own_ports,
+                    match.peer_ports,
+                    match.dscp,
+                )
+                yield self._entry(rule, selector, depth, router.name, egress, session, book)
+
+    def entrances(self, peer: IPv6Network | None) -> frozenset[str]:
+        """Return the head-ends at which packets from a peer may enter the domain."""
+        found = self._entrances.get(peer)
+        if found is None:
+            found = self._entrances[peer] = frozenset(self._find_entrances(peer))
+        return found
+
+    def _find_entrances(self, peer: IPv6Network | None) -> Iterator[str]:
+        head_ends = self._topology.head_ends()
+        if peer is None:
+            yield from (node.name for node in head_ends)
+            return
+        yield from (router for prefix, router in self._fixed if prefix.overlaps(peer))
+        if any(pool.overlaps(peer) for pool in self._pools):
+            yield from (node.name for node in head_ends if node.role is Role.ACCESS)
+        inside = [*self._pools, *(prefix for prefix, _ in self._fixed)]
+        if not any(peer.subnet_of(prefix) for prefix in inside):
+            yield from (node.name for node in head_ends if node.role is Role.BORDER)
+
+    def exits(self, router: str, peer: IPv6Network | None) -> list[tuple[IPv6Network, str]]:
+        """Return (prefix, the router it is behind) of the fixed networks a peer may be in.
+
+        The longest first: a packet takes the first that its destination is in. Of several
+        routers with the same prefix the nearest is taken, as plain routing does.
+        """
+        found: dict[IPv6Network, tuple[int, str]] = {}
+        for prefix, egress in self._fixed:
+            common = _common(prefix, peer)
+            if common is None:
+                continue
+            try:
+                near = (self._paths.distance(router, egress), egress)
+            except NoPath:
+                continue
+            if common not in found or (
+                prefix.prefixlen == common.prefixlen and near < found[common]
+            ):
+                found[common] = near
+        return [
+            (prefix, egress)
+            for prefix, (_, egress) in sorted(
+                found.items(), key=lambda known: (-known[0].prefixlen, known[0])
+            )
+        ]
+
+    def choose(self, rule: FlowRule, head_end: str, target: str, book: FlowBook) -> Choice | None:
+        """Return what a rule's policy comes to; None when there is no such policy."""
+        policy = book.policies.get(rule.policy)
+        if policy is None:
+            return None
+        return self._choices.choose(policy, book.policies, head_end, target)
+
+    def _entry(
+        self,
+        rule: FlowRule,
+        selector: FlowSelector,
+        depth: int,
+        head_end: str,
+        target: str,
+        session: Session,
+        book: FlowBook,
+    ) -> FlowSteering:
+        choice = self.choose(rule, head_end, target, book)
+        return FlowSteering(
+            rule.name,
+            selector,
+            order_of(rule, depth),
+            choice.lists if choice is not None else (),
+            self._topology.domain.encap_mode,
+            session.mobile_node,
+            choice.backup if choice is not None else None,
+        )
+
+
+def _common(prefix: IPv6Network, other: IPv6Network | None) -> IPv6Network | None:
+    """Return the addresses that two prefixes have in common: the longer one, or nothing."""
+    if other is None or prefix.subnet_of(other):
+        return prefix
+    return other if other.subnet_of(prefix) else None

@@ -1,0 +1,236 @@
+"""From a policy to segment lists, between two routers: which candidate path is active, and why.
+
+RFC 9256: the valid candidate path of highest preference is active (section 2.9); of it, the
+valid segment lists share the flows by weight (sections 2.11 and 5.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
+
+from srv6dmm.core.computation import PathComputation
+from srv6dmm.core.graph import NoPath
+from srv6dmm.core.segments import NoSegmentList
+from srv6dmm.core.simulator import NotDelivered, Simulator
+from srv6dmm.model.path import Path, Solution
+from srv6dmm.model.plan import SteeringList
+from srv6dmm.model.policy import (
+    CandidatePath,
+    DynamicPath,
+    ExplicitPath,
+    Invalid,
+    Policy,
+    WeightedPath,
+)
+from srv6dmm.model.sid import SegmentList
+from srv6dmm.model.topology import Topology
+
+_REMEMBERED = 65_536
+_LEAST_INNER_MTU = 1280
+
+
+@dataclass(frozen=True, slots=True)
+class ListChoice:
+    """One weighted path of a candidate: its list, or why it has none."""
+
+    weight: int
+    solution: Solution | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateChoice:
+    """One candidate path, looked at. `reason`: why it is not the active one."""
+
+    preference: int
+    lists: tuple[ListChoice, ...]
+    active: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a policy comes to between two routers. No lists: packets are dropped."""
+
+    lists: tuple[SteeringList, ...]
+    paths: tuple[Path, ...]
+    """Of `lists`, one each."""
+    backup: SteeringList | None
+    backup_path: Path | None
+    candidates: tuple[CandidateChoice, ...]
+    fell_back: bool = False
+    """No candidate path is valid; `Policy.invalid` says what happens."""
+
+
+class PolicyPaths:
+    """Choices on one topology, each computed once."""
+
+    def __init__(self, topology: Topology, computation: PathComputation) -> None:
+        self._topology = topology
+        self._computation = computation
+        self._simulator = Simulator(computation.paths, computation.sids, ecmp=computation.ecmp)
+        self._choices: dict[tuple[Policy, Policy | None, str, str], Choice] = {}
+        self._plain: dict[tuple[str, str], Choice] = {}
+        self._owners: dict[IPv6Address, str] = {
+            own.end_dt6: router for router, own in computation.sids.items()
+        }
+
+    def choose(
+        self, policy: Policy, policies: Mapping[str, Policy], head_end: str, endpoint: str
+    ) -> Choice:
+        """Return what the policy comes to from a head-end to an endpoint's End.DT6.
+
+        Never raises for want of a path: the choice then says what is done instead. Without any
+        way to the endpoint there are no lists, whatever the policy says.
+        """
+        other = policies.get(policy.disjoint_from) if policy.disjoint_from else None
+        key = (policy, other, head_end, endpoint)
+        choice = self._choices.get(key)
+        if choice is None:
+            if len(self._choices) >= _REMEMBERED:
+                self._choices.clear()
+            choice = self._choices[key] = self._choose(policy, other, head_end, endpoint)
+        return choice
+
+    def _choose(self, policy: Policy, other: Policy | None, head_end: str, endpoint: str) -> Choice:
+        apart = self._path_of(other, head_end, endpoint) if other is not None else None
+        looked: list[CandidateChoice] = []
+        active: tuple[CandidatePath, tuple[ListChoice, ...]] | None = None
+        for candidate in sorted(policy.candidates, key=lambda c: -c.preference):
+            lists = tuple(
+                self._list(weighted, head_end, endpoint, apart) for weighted in candidate.paths
+            )
+            valid = any(choice.solution is not None for choice in lists)
+            reason = None
+            if not valid:
+                reason = "; ".join(choice.reason or "" for choice in lists)
+            elif active is not None:
+                reason = f"a candidate path of preference {active[0].preference} is valid"
+            else:
+                active = (candidate, lists)
+            looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
+        if active is not None:
+            return self._made(active[0], active[1], tuple(looked))
+        if policy.invalid is Invalid.DROP:
+            return Choice((), (), None, None, tuple(looked), fell_back=True)
+        return replace(self.shortest(head_end, endpoint), candidates=tuple(looked), fell_back=True)
+
+    def shortest(self, head_end: str, endpoint: str) -> Choice:
+        """Return what packets take that no rule says anything of: one segment, plain routing.
+
+        Without any way there are no lists.
+        """
+        choice = self._plain.get((head_end, endpoint))
+        if choice is None:
+            choice = self._plain[head_end, endpoint] = self._shortest(head_end, endpoint)
+        return choice
+
+    def _shortest(self, head_end: str, endpoint: str) -> Choice:
+        try:
+            path = self._computation.paths.links(head_end, endpoint)
+        except NoPath as error:
+            lists = (ListChoice(1, None, str(error)),)
+            return Choice((), (), None, None, (CandidateChoice(0, lists, False, str(error)),))
+        segments = (self._computation.sids[endpoint].end_dt6,)
+        measures = self._computation.measures(path)
+        mtu = measures.link_mtu - self._topology.domain.encap_mode.overhead(1)
+        choice = ListChoice(1, Solution(path, segments, measures, mtu))
+        candidate = CandidatePath((WeightedPath(DynamicPath()),))
+        return self._made(candidate, (choice,), (CandidateChoice(0, (choice,), True),))
+
+    def _made(
+        self,
+        candidate: CandidatePath,
+        choices: tuple[ListChoice, ...],
+        looked: tuple[CandidateChoice, ...],
+    ) -> Choice:
+        valid = [
+            (choice, weighted)
+            for choice, weighted in zip(choices, candidate.paths, strict=True)
+            if choice.solution is not None
+        ]
+        lists = tuple(
+            self.steering_list(choice.solution, choice.weight)
+            for choice, _ in valid
+            if choice.solution is not None
+        )
+        paths = tuple(choice.solution.path for choice, _ in valid if choice.solution is not None)
+        wanted = valid[0][1].path
+        backup = self._backup(paths[0], wanted if isinstance(wanted, DynamicPath) else None)
+        return Choice(
+            lists,
+            paths,
+            self.steering_list(backup) if backup is not None else None,
+            backup.path if backup is not None else None,
+            looked,
+        )
+
+    def _backup(self, path: Path, wanted: DynamicPath | None) -> Solution | None:
+        """Return the solution with least in common, if it leaves the head-end another way.
+
+        What the flow asks for is kept where that can be; a broken promise is better than none.
+        """
+        if len(path.routers) < 2:
+            return None
+        for asked in dict.fromkeys((wanted or DynamicPath(), DynamicPath())):
+            try:
+                solution = self._computation.backup(path, asked).solution
+            except (NoPath, NoSegmentList):
+                continue
+            if solution.path.interfaces[0] != path.interfaces[0]:
+                return solution
+        return None
+
+    def _list(
+        self, weighted: WeightedPath, head_end: str, endpoint: str, apart: Path | None
+    ) -> ListChoice:
+        try:
+            if isinstance(weighted.path, ExplicitPath):
+                solution = self._explicit(weighted.path.segments, head_end, endpoint)
+            elif apart is not None:
+                solution = self._computation.backup(apart, weighted.path).solution
+            else:
+                solution = self._computation.solve(head_end, endpoint, weighted.path)
+        except (NoPath, NoSegmentList, NotDelivered) as error:
+            return ListChoice(weighted.weight, None, str(error))
+        return ListChoice(weighted.weight, solution)
+
+    def _explicit(self, given: SegmentList, head_end: str, endpoint: str) -> Solution:
+        """Return a list as given, ended by the endpoint's End.DT6 if it ends otherwise.
+
+        Raises NotDelivered for one that does not lead there, NoSegmentList for one too long.
+        """
+        final = self._computation.sids[endpoint].end_dt6
+        if given and self._owners.get(given[-1], endpoint) != endpoint:
+            raise NotDelivered(
+                f"it ends at {self._owners[given[-1]]}, and the flow goes to {endpoint}"
+            )
+        segments = given if given and given[-1] == final else (*given, final)
+        maximum = self._computation.maximum_segments(head_end)
+        if len(segments) > maximum:
+            raise NoSegmentList(f"it has {len(segments)} segments; {maximum} are possible")
+        walked = self._simulator.paths(head_end, segments)
+        path = min(walked, key=lambda path: (path.routers, path.interfaces))
+        measures = self._computation.measures(path)
+        mtu = measures.link_mtu - self._topology.domain.encap_mode.overhead(len(segments))
+        if mtu < _LEAST_INNER_MTU:
+            raise NoSegmentList(f"it leaves {mtu} bytes to a packet; IPv6 needs 1280")
+        return Solution(path, segments, measures, mtu)
+
+    def _path_of(self, policy: Policy, head_end: str, endpoint: str) -> Path | None:
+        """Return the path that another policy takes between the same ends."""
+        paths = self.choose(replace(policy, disjoint_from=None), {}, head_end, endpoint).paths
+        return paths[0] if paths and len(paths[0].routers) > 1 else None
+
+    def steering_list(self, solution: Solution, weight: int = 1) -> SteeringList:
+        """Return a solution as head-ends are told it. The path has a link at least."""
+        path = solution.path
+        return SteeringList(
+            solution.segments,
+            path.interfaces[0],
+            self._topology.nodes[path.routers[1]].link_local,
+            solution.measures.link_mtu,
+            weight,
+        )
