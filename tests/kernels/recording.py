@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             "test": report.nodeid,
             "outcome": outcome,
             "seconds": round(report.duration, 1),
+            "at": round(time.monotonic(), 1),
             "detail": detail,
         }
     )
