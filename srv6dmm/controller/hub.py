@@ -148,7 +148,7 @@ class Hub:
         self._plan = plan
         self._started = clock.monotonic()
         self.traffic = TrafficBook(clock)
-        self.on_progress: Callable[[str], None] = lambda router: None
+        self.on_progress: list[Callable[[str], None]] = []
         self.on_detected: Callable[[str, Detected], None] = lambda *_: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
@@ -269,7 +269,8 @@ class Hub:
         channel.failures = {failure.key: failure for failure in failures}
         channel.in_flight = [sent for sent in channel.in_flight if sent > revision]
         self._flush(channel)
-        self.on_progress(channel.router)
+        for heard in self.on_progress:
+            heard(channel.router)
 
     def _changed_over(self, channel: _Channel, mode: ForwardingMode) -> None:
         if mode != channel.mode:

@@ -15,6 +15,8 @@ from srv6dmm.store.interface import Store
 
 Before = Mapping[SessionKey, Session | None]
 """The sessions that a change touches, as they were before it."""
+Published = Callable[[int], None]
+"""(revision), called when a change is durable, before any later one is."""
 Publish = Callable[[Change, Before, Ticket | None], None]
 Announce = Callable[[int, Change, Before], None]
 """(the revision it will have, change, before)."""
@@ -27,6 +29,7 @@ class _Decided:
     change: Change
     ticket: Ticket | None
     announced: bool = False
+    published: Published | None = None
 
 
 class Ledger:
@@ -46,17 +49,22 @@ class Ledger:
         """By revision, without a gap: what `newest` has and `durable` has not."""
 
     async def commit(
-        self, change: Change, ticket: Ticket | None = None, ahead: bool = False
+        self,
+        change: Change,
+        ticket: Ticket | None = None,
+        ahead: bool = False,
+        published: Published | None = None,
     ) -> int:
         """Make a change durable and publish it; return its revision.
 
-        `ahead`: announce it before, unless an earlier one is still being written. Raises
-        StoreError, and then forgets the change, with all that was decided on top of it.
+        `ahead`: announce it before, unless an earlier one is still being written. `published` is
+        called once everybody was told. Raises StoreError, and then forgets the change, with all
+        that was decided on top of it.
         """
         base = self.newest.revision
         ahead = ahead and base == self.durable.revision
         self.newest.apply(change, base + 1)
-        decided = self._decided[base + 1] = _Decided(change, ticket, ahead)
+        decided = self._decided[base + 1] = _Decided(change, ticket, ahead, published)
         if ahead:
             self._announce(base + 1, change, self._before(change))
         try:
@@ -75,6 +83,8 @@ class Ledger:
         before = self._before(decided.change)
         self.durable.apply(decided.change, revision)
         self._publish(decided.change, before, decided.ticket)
+        if decided.published is not None:
+            decided.published(revision)
 
     def _before(self, change: Change) -> Before:
         keys = [*(session.key for session in change.sessions), *change.sessions_gone]

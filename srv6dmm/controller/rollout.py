@@ -21,7 +21,6 @@ from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.measure import Timings
 from srv6dmm.core.planner import Planner
 from srv6dmm.model.errors import Refusal
-from srv6dmm.model.plan import advertise_key, mobile_key
 from srv6dmm.model.state import RolloutPhase, Session, SessionKey
 
 
@@ -82,7 +81,7 @@ class Rollouts:
         self.on_acknowledged: Next = lambda session: None
         self.on_abort: Fail = lambda session, refusal: None
         self.on_degraded: Callable[[Session, list[str]], None] = lambda *_: None
-        hub.on_progress = self._progress
+        hub.on_progress.append(self._progress)
 
     def enter(
         self,
@@ -118,12 +117,7 @@ class Rollouts:
             session=session,
             needs={**behind, **needs},
             behind={router: behind[router] for router in behind.keys() - needs.keys()},
-            keys=frozenset(
-                (
-                    advertise_key(*session.key),
-                    *(mobile_key(binding.prefix) for binding in session.bindings),
-                )
-            ),
+            keys=self._planner.keys(session),
             ticket=ticket,
         )
         self._stages[session.key] = stage

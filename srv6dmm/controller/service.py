@@ -11,11 +11,12 @@ from ipaddress import IPv6Network
 import structlog
 
 from srv6dmm.config import DetectionSettings, RolloutSettings
+from srv6dmm.controller.acknowledgements import Acknowledgements
 from srv6dmm.controller.arrivals import Arrivals
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.feed import Feed, FeedEvent
 from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
-from srv6dmm.controller.ledger import Before, Ledger
+from srv6dmm.controller.ledger import Before, Ledger, Published
 from srv6dmm.controller.measure import Measurements, Timings
 from srv6dmm.controller.releases import IDLE, Releases
 from srv6dmm.controller.rollout import Rollouts, Ticket, finish
@@ -23,6 +24,7 @@ from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
 from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
+from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import EntryDelta, Planner
 from srv6dmm.core.state_checks import check_topology
@@ -58,6 +60,18 @@ class Submitted:
     applied: asyncio.Future[Timings]
 
 
+@dataclass(frozen=True, slots=True)
+class RulesChanged:
+    """A durable change of policies, flow rules or groups.
+
+    `applied`: milliseconds until every router concerned had acknowledged, or the Refusal that says
+    which has not.
+    """
+
+    revision: int
+    applied: asyncio.Future[float]
+
+
 class Controller:
     """One domain's control service. Runs in one event loop; no HTTP in it."""
 
@@ -82,6 +96,7 @@ class Controller:
         self._store = store
         self._ledger = Ledger(store, self._publish, self._announce, self._withdraw)
         check_topology(self.state, topology)
+        self.planner.use(FlowBook.of(self.state), ())
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
@@ -107,6 +122,7 @@ class Controller:
             self._feed,
         )
         self._heartbeat_s = rollout.heartbeat_s
+        self._acknowledgements = Acknowledgements(self._hub, clock, rollout.prepare_timeout_s)
         self._rollouts = Rollouts(self.planner, self._hub, rollout, lambda: self.state.revision)
         self._rollouts.on_acknowledged = self._acknowledged
         self._rollouts.on_abort = self._aborted
@@ -153,6 +169,7 @@ class Controller:
         """Stop deciding. Routers forward on; what is durable is all that matters."""
         self._started = False
         self._rollouts.close()
+        self._acknowledgements.close()
         self._hub.drop_all()
         for task in list(self._tasks):
             task.cancel()
@@ -211,6 +228,34 @@ class Controller:
         end = ticket.applied if ticket else _resolved(timings)
         return Submitted(decision.answer, revision, False, timings, end)
 
+    async def change_rules(self, decide: Callable[[State], Change]) -> RulesChanged:
+        """Change policies, flow rules or groups, and tell routers what follows.
+
+        `decide` gets the newest state and returns the change, or raises the Refusal that says why
+        there is none.
+        """
+        started = self._clock.monotonic()
+        change = decide(self._ledger.newest)
+        told: list[asyncio.Future[float]] = []
+
+        def published(revision: int) -> None:
+            told.append(self._use_rules(revision, started))
+
+        revision = await self._commit(change, published=published)
+        return RulesChanged(revision, told[0])
+
+    def _use_rules(self, revision: int, started: float) -> asyncio.Future[float]:
+        """Plan by the rules that are durable now; return who is waited for."""
+        state = self.state
+        deltas = self.planner.use(FlowBook.of(state), state.sessions.values())
+        for router, delta in deltas.items():
+            self._hub.push(router, revision, delta)
+        self._feed.add("rules", self._clock.now_ms(), revision=revision, routers=sorted(deltas))
+        keys = {
+            router: frozenset(entry.key for entry in put) for router, (put, _) in deltas.items()
+        }
+        return self._acknowledgements.wait(revision, keys, started)
+
     def plan(self, router: str) -> Plan:
         """Return a router's whole plan at the durable revision. Raises KeyError."""
         return self.planner.plan(router, self.state)
@@ -252,19 +297,23 @@ class Controller:
     # Commits: decided on the speculative state, published in order when durable.
 
     async def _commit(
-        self, change: Change, ticket: Ticket | None = None, ahead: bool = False
+        self,
+        change: Change,
+        ticket: Ticket | None = None,
+        ahead: bool = False,
+        published: Published | None = None,
     ) -> int:
         """Make a change durable and publish it. Raises Refusal `store-unavailable`.
 
         `ahead`: routers may be told before.
         """
         try:
-            return await self._ledger.commit(change, ticket, ahead)
+            return await self._ledger.commit(change, ticket, ahead, published)
         except StoreError as error:
             self.measurements.refusals["store-unavailable"] += 1
             raise Refusal(
                 "store-unavailable",
-                f"the event could not be made durable: {self._store.health() or error}",
+                f"the change could not be made durable: {self._store.health() or error}",
                 status=503,
             ) from error
 

@@ -33,6 +33,8 @@ from srv6dmm.model.plan import (
     UnderlayRoute,
     UnreachableRoute,
     UplinkBinding,
+    advertise_key,
+    mobile_key,
 )
 from srv6dmm.model.sid import Behavior, SegmentList
 from srv6dmm.model.state import (
@@ -139,6 +141,12 @@ class Planner:
             if put or had:
                 changed[router] = (put, tuple(had))
         return changed
+
+    def keys(self, session: Session) -> frozenset[str]:
+        """Return the keys of all that the session puts on routers, or had put there."""
+        found = {entry.key for entries in self._remembered(session).values() for entry in entries}
+        found.update(mobile_key(binding.prefix) for binding in session.bindings)
+        return frozenset((*found, advertise_key(*session.key)))
 
     def _remembered(self, session: Session) -> dict[str, tuple[PlanEntry, ...]]:
         """Return session_entries; what comes after a change is what comes before the next."""
