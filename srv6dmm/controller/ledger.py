@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from srv6dmm.controller.rollout import Ticket
-from srv6dmm.model.state import Change, Session, SessionKey, State
+from srv6dmm.model.state import Change, Session, SessionKey
 from srv6dmm.store.interface import Store
 
 Before = Mapping[SessionKey, Session | None]
@@ -44,7 +44,7 @@ class Ledger:
         self._announce = announce
         self._withdraw = withdraw
         self.durable = store.load()
-        self.newest = _copy(self.durable)
+        self.newest = self.durable.copy()
         self._decided: dict[int, _Decided] = {}
         """By revision, without a gap: what `newest` has and `durable` has not."""
 
@@ -101,18 +101,6 @@ class Ledger:
             lost = self._decided.pop(later)
             if lost.announced:
                 self._withdraw(lost.change, self._before(lost.change))
-        self.newest = _copy(self.durable)
+        self.newest = self.durable.copy()
         for earlier in sorted(self._decided):
             self.newest.apply(self._decided[earlier].change, earlier)
-
-
-def _copy(state: State) -> State:
-    return State(
-        state.revision,
-        dict(state.sessions),
-        dict(state.leases),
-        dict(state.events),
-        dict(state.policies),
-        dict(state.flows),
-        dict(state.groups),
-    )

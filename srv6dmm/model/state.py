@@ -5,6 +5,7 @@ Times are milliseconds since the epoch (`_ms`), taken from the caller's clock.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from ipaddress import IPv6Network
@@ -13,6 +14,7 @@ from typing import TypeVar
 from srv6dmm.model.events import Answer
 from srv6dmm.model.flows import FlowRule, Group
 from srv6dmm.model.policy import Policy
+from srv6dmm.model.topology import LinkEnd
 
 
 class SessionPhase(StrEnum):
@@ -140,6 +142,8 @@ class Change:
     flows_gone: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
     groups_gone: tuple[str, ...] = ()
+    links_down: tuple[LinkEnd, ...] = ()
+    links_up: tuple[LinkEnd, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -170,12 +174,22 @@ class State:
     policies: dict[str, Policy] = field(default_factory=dict)
     flows: dict[str, FlowRule] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    links_down: set[LinkEnd] = field(default_factory=set)
+    """Ends of links that were last reported not to work."""
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
     """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
 
     def __post_init__(self) -> None:
         for lease in self.leases.values():
             self.held[lease.anchor] = self.held.get(lease.anchor, 0) + 1
+
+    def copy(self) -> State:
+        """Return a state that changes apart from this one; records are shared, they never change.
+
+        Every field takes part: what is left out here would be forgotten by whoever loads it.
+        """
+        parts = {part.name: copy(getattr(self, part.name)) for part in fields(self) if part.init}
+        return State(**parts)
 
     def apply(self, change: Change, revision: int) -> None:
         """Take a committed change in; `revision` must be the next one."""
@@ -200,6 +214,8 @@ class State:
         _keep(self.policies, change.policies, change.policies_gone)
         _keep(self.flows, change.flows, change.flows_gone)
         _keep(self.groups, change.groups, change.groups_gone)
+        self.links_down.update(change.links_down)
+        self.links_down.difference_update(change.links_up)
         self.revision = revision
 
 

@@ -1,7 +1,7 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
 Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry /
-Detected / ModeReport.
+Detected / ModeReport / LinkReport.
 Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 ForwardingMode = Literal["ebpf", "netlink"]
 """How a router forwards: by the kernel's routes alone, or by the fast path in front of them."""
@@ -175,5 +175,18 @@ class Detected:
     """Agent's CLOCK_REALTIME in milliseconds."""
 
 
-FromAgent = Hello | Ack | Failed | Heartbeat | Report | Telemetry | Detected | ModeReport
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """Which links to other routers do not work, as this end sees it: all of them, every time.
+
+    Said once the interfaces are known, and whenever it changes.
+    """
+
+    down: tuple[str, ...]
+    """Core interfaces without carrier, in name order."""
+
+
+FromAgent = (
+    Hello | Ack | Failed | Heartbeat | Report | Telemetry | Detected | ModeReport | LinkReport
+)
 FromController = Welcome | FullPlan | DeltaPlan | Resync | SetMode

@@ -14,8 +14,7 @@ class MemoryStore:
 
     def load(self) -> State:
         """Return every record; what the caller does to the state stays with the caller."""
-        state = self._state
-        return State(state.revision, dict(state.sessions), dict(state.leases), dict(state.events))
+        return self._state.copy()
 
     async def commit(self, change: Change, base: int) -> int:
         """Apply the change if `base` is the newest revision, else raise StoreConflict."""
