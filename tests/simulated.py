@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import deque
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 from srv6dmm.config import RolloutSettings
 from srv6dmm.controller.hub import RouterConnection
@@ -72,6 +75,17 @@ class QuickLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._waiting.passed_s
+
+
+def quickly(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test in a loop where waiting costs nothing."""
+
+    @wraps(test)
+    def run() -> None:
+        with asyncio.Runner(loop_factory=QuickLoop) as runner:
+            runner.run(test())
+
+    return run
 
 
 class LoopClock(FakeClock):

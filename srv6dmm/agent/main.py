@@ -19,6 +19,7 @@ from srv6dmm.agent.stream import Stream, check_address
 from srv6dmm.agent.too_big_relay import TooBigRelay
 from srv6dmm.agent.worker import Worker
 from srv6dmm.config import AgentSettings
+from srv6dmm.dataplane.carrier import CarrierWatch
 from srv6dmm.dataplane.combined import CombinedKernel
 from srv6dmm.dataplane.linux import LinuxKernel
 
@@ -51,6 +52,7 @@ async def run(settings: AgentSettings) -> None:
         fast=fast is not None,
         meter=Meter(fast) if fast is not None else None,
         detect=detect,
+        carrier=CarrierWatch(namespace),
     )
     modes = ModeSwitch(kernel, worker, namespace, detect)
     stream = Stream(settings, worker, modes, uuid.uuid4().hex, able, random.random)

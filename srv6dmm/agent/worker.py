@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import structlog
 
 from srv6dmm.agent.advertise import Advertiser
+from srv6dmm.agent.carriers import Carrier, Carriers
 from srv6dmm.agent.meter import Meter
 from srv6dmm.agent.reconcile import Reconciler, Repair
 from srv6dmm.agent.too_big_relay import TooBigRelay
@@ -64,10 +65,12 @@ class Worker:
         fast: bool = False,
         meter: Meter | None = None,
         detect: bool = False,
+        carrier: Carrier | None = None,
     ) -> None:
         """`fast`: whether plans go into the kernel's fast path too, which `meter` reads.
 
-        `detect`: whether it is to tell of mobile nodes that arrive.
+        `detect`: whether it is to tell of mobile nodes that arrive. `carrier`: what knows which
+        links work; without it the controller is not told.
         """
         self._kernel = kernel
         self._reconciler = Reconciler(kernel, encap_red, fast, detect)
@@ -75,6 +78,7 @@ class Worker:
         self._too_big = too_big
         self._resync_s = resync_s
         self._meter = meter
+        self._carriers = Carriers(carrier, self.tell) if carrier is not None else None
         self._say: Say = lambda message: None
         self.revision: int | None = None
         """What is applied; None before the first plan."""
@@ -96,6 +100,8 @@ class Worker:
         """Watch the kernel, and read it back every `resync_s` seconds."""
         self._monitor = self._kernel.subscribe(self._changed)
         self._watch(True)
+        if self._carriers is not None:
+            self._carriers.start()
         self._plan_resync()
 
     async def close(self) -> None:
@@ -109,6 +115,8 @@ class Worker:
         async with self._turn:  # a thread may still be at work
             self._watch(False)
             self._monitor = None
+            if self._carriers is not None:
+                self._carriers.close()
             self._advertiser.close()
             self._too_big.close()
             self._kernel.close()
@@ -118,6 +126,8 @@ class Worker:
         self._say = say
         if self._meter is not None:
             self._meter.start_over()
+        if self._carriers is not None:
+            self._carriers.start_over()
 
     def tell(self, message: FromAgent) -> None:
         """Say something that no plan asked for; lost when nobody listens."""
@@ -285,6 +295,8 @@ class Worker:
         if isinstance(settings, RouterSettings):
             self._too_big.update(settings.loopback)
             self._advertiser.configure(settings)
+            if self._carriers is not None:
+                self._carriers.follow(settings.core_interfaces)
 
     def _publish(self, delta: DeltaPlan) -> None:
         if any(isinstance(entry, RouterSettings) for entry in delta.put):

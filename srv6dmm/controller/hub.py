@@ -28,6 +28,7 @@ from srv6dmm.model.wire import (
     FullPlan,
     Heartbeat,
     Hello,
+    LinkReport,
     ModeReport,
     Report,
     Telemetry,
@@ -150,6 +151,7 @@ class Hub:
         self.traffic = TrafficBook(clock)
         self.on_progress: list[Callable[[str], None]] = []
         self.on_detected: Callable[[str, Detected], None] = lambda *_: None
+        self.on_links: Callable[[str, LinkReport], None] = lambda *_: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
@@ -257,6 +259,8 @@ class Hub:
                 self.traffic.take(channel.router, message)
             case Detected():
                 self.on_detected(channel.router, message)
+            case LinkReport():
+                self.on_links(channel.router, message)
             case Heartbeat():
                 pass
 

@@ -17,8 +17,10 @@ from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.feed import Feed, FeedEvent
 from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
 from srv6dmm.controller.ledger import Before, Ledger, Published
+from srv6dmm.controller.link_states import LinkStates
 from srv6dmm.controller.measure import Measurements, Timings
 from srv6dmm.controller.releases import IDLE, Releases
+from srv6dmm.controller.reroutes import Reroutes
 from srv6dmm.controller.rollout import Rollouts, Ticket, finish
 from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
@@ -87,16 +89,15 @@ class Controller:
     ) -> None:
         """Load the state. Raises StoreUnavailable when it cannot be read, and Refusal
         `topology-mismatch` when it speaks of routers that the topology has not."""
-        self.topology = topology
         self.parameters = parameters
-        self.planner = Planner(topology, parameters)
         self.measurements = Measurements()
         self.boot_id = boot_id
         self._clock = clock
         self._store = store
         self._ledger = Ledger(store, self._publish, self._announce, self._withdraw)
         check_topology(self.state, topology)
-        self.planner.use(FlowBook.of(self.state), ())
+        book, down = FlowBook.of(self.state), self.state.links_down
+        self.planner = Planner(topology, parameters, book, down)
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
@@ -122,7 +123,16 @@ class Controller:
             self._feed,
         )
         self._heartbeat_s = rollout.heartbeat_s
+        self._links = LinkStates(
+            lambda: self.planner.topology,
+            lambda: self._ledger.newest,
+            self._change_links,
+            clock,
+            self._spawn,
+        )
+        self._hub.on_links = self._links.take
         self._acknowledgements = Acknowledgements(self._hub, clock, rollout.prepare_timeout_s)
+        self._reroutes = Reroutes(self._hub, self._acknowledgements, clock, self._step, self._spawn)
         self._rollouts = Rollouts(self.planner, self._hub, rollout, lambda: self.state.revision)
         self._rollouts.on_acknowledged = self._acknowledged
         self._rollouts.on_abort = self._aborted
@@ -144,6 +154,11 @@ class Controller:
     def state(self) -> State:
         """The newest durable state. Not to be changed."""
         return self._ledger.durable
+
+    @property
+    def topology(self) -> Topology:
+        """The domain as declared, links that do not work included."""
+        return self.planner.topology
 
     @property
     def running(self) -> bool:
@@ -170,6 +185,7 @@ class Controller:
         self._started = False
         self._rollouts.close()
         self._acknowledgements.close()
+        self._links.close()
         self._hub.drop_all()
         for task in list(self._tasks):
             task.cancel()
@@ -255,6 +271,30 @@ class Controller:
             router: frozenset(entry.key for entry in put) for router, (put, _) in deltas.items()
         }
         return self._acknowledgements.wait(revision, keys, started)
+
+    async def _change_links(self, change: Change) -> bool:
+        """Have links fail or come back; tell whether it is durable."""
+        return await self._try_commit(change, published=self._reroute)
+
+    def _reroute(self, revision: int) -> None:
+        """Plan on the links that work now, and tell routers."""
+        state = self.state
+        before = self.planner.down
+        change = self.planner.reroute(
+            self.planner.topology, state.links_down, state.sessions.values()
+        )
+        self._feed.add(
+            "links",
+            self._clock.now_ms(),
+            revision=revision,
+            down=sorted(map(str, state.links_down - before)),
+            up=sorted(map(str, before - state.links_down)),
+        )
+        self._reroutes.begin(revision, change, [frozenset(change.routes)])
+
+    async def _step(self, published: Published) -> bool:
+        """Take a revision of its own for something that routers are to be told."""
+        return await self._try_commit(Change(), published=published)
 
     def plan(self, router: str) -> Plan:
         """Return a router's whole plan at the durable revision. Raises KeyError."""
@@ -464,11 +504,13 @@ class Controller:
         elif not await self._try_commit(change):
             self._timers.add([(now + int(STORE_RETRY_S * 1e3), timer)])
 
-    async def _try_commit(self, change: Change, ahead: bool = False) -> bool:
+    async def _try_commit(
+        self, change: Change, ahead: bool = False, published: Published | None = None
+    ) -> bool:
         """Commit what nobody waits for; tell whether the store took it."""
-        if change:
+        if change or published is not None:
             try:
-                await self._commit(change, ahead=ahead)
+                await self._commit(change, ahead=ahead, published=published)
             except Refusal as refusal:
                 log.warning("commit.refused", reason=refusal.detail)
                 return False

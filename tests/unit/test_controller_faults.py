@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import wraps
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,7 +14,7 @@ from srv6dmm.model.events import AttachEvent, DetachEvent
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.state import RolloutPhase
 from srv6dmm.store.interface import Store
-from tests.simulated import LoopClock, QuickLoop, SimulatedDomain, SlowStore
+from tests.simulated import LoopClock, QuickLoop, SimulatedDomain, SlowStore, quickly
 
 KEY = ("mn1", "0")
 
@@ -41,17 +39,6 @@ def store_of(domain: SimulatedDomain) -> SlowStore:
 async def applied(domain: SimulatedDomain, event: AttachEvent | DetachEvent) -> None:
     submitted = await domain.controller.submit(event)
     await asyncio.wait_for(submitted.applied, 2)
-
-
-def quickly(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run a test in a loop where waiting costs nothing."""
-
-    @wraps(test)
-    def run() -> None:
-        with asyncio.Runner(loop_factory=QuickLoop) as runner:
-            runner.run(test())
-
-    return run
 
 
 def quick_domain(

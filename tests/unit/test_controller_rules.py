@@ -11,7 +11,7 @@ import pytest
 
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent
-from srv6dmm.model.flows import Direction, FlowMatch, FlowRule
+from srv6dmm.model.flows import FlowMatch, FlowRule
 from srv6dmm.model.plan import FlowSteering
 from srv6dmm.model.policy import CandidatePath, DynamicPath, Policy, WeightedPath
 from srv6dmm.model.state import Change, State
