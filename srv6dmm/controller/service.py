@@ -11,16 +11,14 @@ from ipaddress import IPv6Network
 import structlog
 
 from srv6dmm.config import DetectionSettings, RolloutSettings
-from srv6dmm.controller.acknowledgements import Acknowledgements
 from srv6dmm.controller.arrivals import Arrivals
+from srv6dmm.controller.changes import Changed, Changes, declared_topology
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.feed import Feed, FeedEvent
 from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
 from srv6dmm.controller.ledger import Before, Ledger, Published
-from srv6dmm.controller.link_states import LinkStates
 from srv6dmm.controller.measure import Measurements, Timings
 from srv6dmm.controller.releases import IDLE, Releases
-from srv6dmm.controller.reroutes import Reroutes
 from srv6dmm.controller.rollout import Rollouts, Ticket, finish
 from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
@@ -30,6 +28,7 @@ from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import EntryDelta, Planner
 from srv6dmm.core.state_checks import check_topology
+from srv6dmm.core.topology_document import digest
 from srv6dmm.model.errors import Refusal, StoreError
 from srv6dmm.model.events import Answer, Event, Outcome
 from srv6dmm.model.parameters import MobilityParameters
@@ -62,18 +61,6 @@ class Submitted:
     applied: asyncio.Future[Timings]
 
 
-@dataclass(frozen=True, slots=True)
-class RulesChanged:
-    """A durable change of policies, flow rules or groups.
-
-    `applied`: milliseconds until every router concerned had acknowledged, or the Refusal that says
-    which has not.
-    """
-
-    revision: int
-    applied: asyncio.Future[float]
-
-
 class Controller:
     """One domain's control service. Runs in one event loop; no HTTP in it."""
 
@@ -95,9 +82,10 @@ class Controller:
         self._clock = clock
         self._store = store
         self._ledger = Ledger(store, self._publish, self._announce, self._withdraw)
-        check_topology(self.state, topology)
+        declared = declared_topology(topology, digest(topology), self.state)
+        check_topology(self.state, declared)
         book, down = FlowBook.of(self.state), self.state.links_down
-        self.planner = Planner(topology, parameters, book, down)
+        self.planner = Planner(declared, parameters, book, down)
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
@@ -123,16 +111,17 @@ class Controller:
             self._feed,
         )
         self._heartbeat_s = rollout.heartbeat_s
-        self._links = LinkStates(
-            lambda: self.planner.topology,
-            lambda: self._ledger.newest,
-            self._change_links,
+        self._changes = Changes(
+            topology,
+            self.planner,
+            self._hub,
+            self._ledger,
+            self._commit,
             clock,
+            self._feed,
+            rollout.prepare_timeout_s,
             self._spawn,
         )
-        self._hub.on_links = self._links.take
-        self._acknowledgements = Acknowledgements(self._hub, clock, rollout.prepare_timeout_s)
-        self._reroutes = Reroutes(self._hub, self._acknowledgements, clock, self._step, self._spawn)
         self._rollouts = Rollouts(self.planner, self._hub, rollout, lambda: self.state.revision)
         self._rollouts.on_acknowledged = self._acknowledged
         self._rollouts.on_abort = self._aborted
@@ -184,8 +173,7 @@ class Controller:
         """Stop deciding. Routers forward on; what is durable is all that matters."""
         self._started = False
         self._rollouts.close()
-        self._acknowledgements.close()
-        self._links.close()
+        self._changes.close()
         self._hub.drop_all()
         for task in list(self._tasks):
             task.cancel()
@@ -244,57 +232,13 @@ class Controller:
         end = ticket.applied if ticket else _resolved(timings)
         return Submitted(decision.answer, revision, False, timings, end)
 
-    async def change_rules(self, decide: Callable[[State], Change]) -> RulesChanged:
-        """Change policies, flow rules or groups, and tell routers what follows.
+    async def change_rules(self, decide: Callable[[State], Change]) -> Changed:
+        """Change policies, flow rules or groups. See `controller.changes`. Raises Refusal."""
+        return await self._changes.rules(decide)
 
-        `decide` gets the newest state and returns the change, or raises the Refusal that says why
-        there is none.
-        """
-        started = self._clock.monotonic()
-        change = decide(self._ledger.newest)
-        told: list[asyncio.Future[float]] = []
-
-        def published(revision: int) -> None:
-            told.append(self._use_rules(revision, started))
-
-        revision = await self._commit(change, published=published)
-        return RulesChanged(revision, told[0])
-
-    def _use_rules(self, revision: int, started: float) -> asyncio.Future[float]:
-        """Plan by the rules that are durable now; return who is waited for."""
-        state = self.state
-        deltas = self.planner.use(FlowBook.of(state), state.sessions.values())
-        for router, delta in deltas.items():
-            self._hub.push(router, revision, delta)
-        self._feed.add("rules", self._clock.now_ms(), revision=revision, routers=sorted(deltas))
-        keys = {
-            router: frozenset(entry.key for entry in put) for router, (put, _) in deltas.items()
-        }
-        return self._acknowledgements.wait(revision, keys, started)
-
-    async def _change_links(self, change: Change) -> bool:
-        """Have links fail or come back; tell whether it is durable."""
-        return await self._try_commit(change, published=self._reroute)
-
-    def _reroute(self, revision: int) -> None:
-        """Plan on the links that work now, and tell routers."""
-        state = self.state
-        before = self.planner.down
-        change = self.planner.reroute(
-            self.planner.topology, state.links_down, state.sessions.values()
-        )
-        self._feed.add(
-            "links",
-            self._clock.now_ms(),
-            revision=revision,
-            down=sorted(map(str, state.links_down - before)),
-            up=sorted(map(str, before - state.links_down)),
-        )
-        self._reroutes.begin(revision, change, [frozenset(change.routes)])
-
-    async def _step(self, published: Published) -> bool:
-        """Take a revision of its own for something that routers are to be told."""
-        return await self._try_commit(Change(), published=published)
+    async def change_topology(self, decide: Callable[[Topology, State], Topology]) -> Changed:
+        """Change what is declared of the domain. See `controller.changes`. Raises Refusal."""
+        return await self._changes.topology(decide)
 
     def plan(self, router: str) -> Plan:
         """Return a router's whole plan at the durable revision. Raises KeyError."""
@@ -504,13 +448,11 @@ class Controller:
         elif not await self._try_commit(change):
             self._timers.add([(now + int(STORE_RETRY_S * 1e3), timer)])
 
-    async def _try_commit(
-        self, change: Change, ahead: bool = False, published: Published | None = None
-    ) -> bool:
+    async def _try_commit(self, change: Change, ahead: bool = False) -> bool:
         """Commit what nobody waits for; tell whether the store took it."""
-        if change or published is not None:
+        if change:
             try:
-                await self._commit(change, ahead=ahead, published=published)
+                await self._commit(change, ahead=ahead)
             except Refusal as refusal:
                 log.warning("commit.refused", reason=refusal.detail)
                 return False

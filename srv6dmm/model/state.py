@@ -14,7 +14,7 @@ from typing import TypeVar
 from srv6dmm.model.events import Answer
 from srv6dmm.model.flows import FlowRule, Group
 from srv6dmm.model.policy import Policy
-from srv6dmm.model.topology import LinkEnd
+from srv6dmm.model.topology import LinkEnd, Topology
 
 
 class SessionPhase(StrEnum):
@@ -124,6 +124,15 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """The topology as it was changed in operation, and which file that began with."""
+
+    topology: Topology
+    file_digest: str
+    """core.topology_document.digest of what the file said: another file makes this void."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What one decision does to the records: whole new values, and keys that go.
 
@@ -144,6 +153,7 @@ class Change:
     groups_gone: tuple[str, ...] = ()
     links_down: tuple[LinkEnd, ...] = ()
     links_up: tuple[LinkEnd, ...] = ()
+    declared: Declared | None = None
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -176,6 +186,8 @@ class State:
     groups: dict[str, Group] = field(default_factory=dict)
     links_down: set[LinkEnd] = field(default_factory=set)
     """Ends of links that were last reported not to work."""
+    declared: Declared | None = None
+    """None: as in the file."""
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
     """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
 
@@ -216,6 +228,8 @@ class State:
         _keep(self.groups, change.groups, change.groups_gone)
         self.links_down.update(change.links_down)
         self.links_down.difference_update(change.links_up)
+        if change.declared is not None:
+            self.declared = change.declared
         self.revision = revision
 
 
