@@ -30,12 +30,12 @@ class FlowPlans:
         self._paths = paths
         self._choices = choices
         hosts = fixed_hosts_by_router(topology)
-        self._fixed: list[tuple[IPv6Network, str]] = []
+        self.fixed: list[tuple[IPv6Network, str]] = []
         """(fixed prefix, its router), the longest first."""
         for node in topology.routers():
             behind = {host.prefix for host in hosts.get(node.name, ())}
-            self._fixed += [(prefix, node.name) for prefix in {*node.announces, *behind}]
-        self._fixed.sort(key=lambda known: (-known[0].prefixlen, known[0], known[1]))
+            self.fixed += [(prefix, node.name) for prefix in {*node.announces, *behind}]
+        self.fixed.sort(key=lambda known: (-known[0].prefixlen, known[0], known[1]))
         self._pools = [pool for node in topology.access_routers() for pool in node.pools]
         self._entrances: dict[IPv6Network | None, frozenset[str]] = {}
 
@@ -94,10 +94,10 @@ class FlowPlans:
         if peer is None:
             yield from (node.name for node in head_ends)
             return
-        yield from (router for prefix, router in self._fixed if prefix.overlaps(peer))
+        yield from (router for prefix, router in self.fixed if prefix.overlaps(peer))
         if any(pool.overlaps(peer) for pool in self._pools):
             yield from (node.name for node in head_ends if node.role is Role.ACCESS)
-        inside = [*self._pools, *(prefix for prefix, _ in self._fixed)]
+        inside = [*self._pools, *(prefix for prefix, _ in self.fixed)]
         if not any(peer.subnet_of(prefix) for prefix in inside):
             yield from (node.name for node in head_ends if node.role is Role.BORDER)
 
@@ -108,7 +108,7 @@ class FlowPlans:
         routers with the same prefix the nearest is taken, as plain routing does.
         """
         found: dict[IPv6Network, tuple[int, str]] = {}
-        for prefix, egress in self._fixed:
+        for prefix, egress in self.fixed:
             common = _common(prefix, peer)
             if common is None:
                 continue
