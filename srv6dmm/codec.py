@@ -66,6 +66,11 @@ def to_builtins(value: object) -> Any:
     return msgspec.to_builtins(value, enc_hook=_to_text)
 
 
+def from_builtins(value: object, kind: type[T]) -> T:
+    """Return what `to_builtins` was given. Raises ValueError naming the place of the fault."""
+    return msgspec.convert(value, kind, dec_hook=_from_text)
+
+
 def _named(union: UnionType) -> dict[str, type]:
     return {kind.__name__: kind for kind in typing.get_args(union)}
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from srv6dmm import codec
 from srv6dmm.model.errors import StoreError
-from srv6dmm.model.state import Change, EventRecord, Lease, Session, SessionKey, State
+from srv6dmm.model.flows import FlowRule, Group
+from srv6dmm.model.state import (
+    Change,
+    Declared,
+    EventRecord,
+    Lease,
+    Session,
+    SessionKey,
+    State,
+)
+from srv6dmm.model.topology import LinkEnd
+from srv6dmm.policy_codec import policy_document, read_policy
 
 T = TypeVar("T")
 
@@ -48,6 +60,8 @@ def statements(change: Change) -> list[Statement]:
             ),
             ("DELETE FROM leases WHERE key = ?", [(str(p),) for p in change.leases_gone]),
             ("DELETE FROM events WHERE key = ?", [(_text(e),) for e in change.events_gone]),
+            ("INSERT OR REPLACE INTO domain VALUES (?, ?, ?)", list(_domain_rows(change))),
+            ("DELETE FROM domain WHERE kind = ? AND key = ?", list(_domain_keys_gone(change))),
         ]
     except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
         raise StoreError(f"a record cannot be kept: {error}") from error
@@ -71,7 +85,58 @@ def read_state(database: sqlite3.Connection) -> State:
         sessions={session.key: session for session in sessions},
         leases={lease.prefix: lease for lease in leases},
         events={record.event_id: record for record in events},
+        **_domain(database),
     )
+
+
+def _domain_rows(change: Change) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (kind, key, value) of what is kept besides mobile nodes: little, and all kinds."""
+    for policy in change.policies:
+        yield ("policy", _text(policy.name), codec.encode(policy_document(policy)))
+    for rule in change.flows:
+        yield ("flow", _text(rule.name), codec.encode(rule))
+    for group in change.groups:
+        yield ("group", _text(group.name), codec.encode(group))
+    for end in change.links_down:
+        yield ("link-down", _text(str(end)), codec.encode(end))
+    if change.declared is not None:
+        yield ("declared", "", codec.encode(change.declared))
+
+
+def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
+    for kind, names in (
+        ("policy", change.policies_gone),
+        ("flow", change.flows_gone),
+        ("group", change.groups_gone),
+        ("link-down", map(str, change.links_up)),
+    ):
+        yield from ((kind, _text(name)) for name in names)
+
+
+def _domain(database: sqlite3.Connection) -> dict[str, Any]:
+    """Return the parts of a state that table `domain` holds."""
+    found: dict[str, list[Any]] = {kind: [] for kind in _READERS}
+    for kind, key, value in database.execute("SELECT kind, key, value FROM domain"):
+        try:
+            found[kind].append(_READERS[kind](value))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"the {kind} {key!r} is no record: {error}") from error
+    return {
+        "policies": {policy.name: policy for policy in found["policy"]},
+        "flows": {rule.name: rule for rule in found["flow"]},
+        "groups": {group.name: group for group in found["group"]},
+        "links_down": set(found["link-down"]),
+        "declared": found["declared"][0] if found["declared"] else None,
+    }
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    "policy": lambda value: read_policy(codec.decode(value, dict[str, Any])),
+    "flow": lambda value: codec.decode(value, FlowRule),
+    "group": lambda value: codec.decode(value, Group),
+    "link-down": lambda value: codec.decode(value, LinkEnd),
+    "declared": lambda value: codec.decode(value, Declared),
+}
 
 
 def _all(database: sqlite3.Connection, query: str, kind: type[T]) -> list[T]:

@@ -13,13 +13,15 @@ from srv6dmm.store.rows import session_key
 
 APPLICATION_ID = 0x5236444D
 """"R6DM", in the file's header: a file of another program is refused."""
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _TABLES = (
     "CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE leases (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE events (key TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, value BLOB NOT NULL)"
     " WITHOUT ROWID",
+    "CREATE TABLE domain (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,"
+    " PRIMARY KEY (kind, key)) WITHOUT ROWID",
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "INSERT INTO meta VALUES ('revision', 0)",
 )
@@ -49,9 +51,18 @@ def _unambiguous_session_keys(database: sqlite3.Connection) -> None:
     )
 
 
+def _domain_records(database: sqlite3.Connection) -> None:
+    """3 -> 4: policies, flow rules, groups and the domain's links had no place."""
+    database.execute(
+        "CREATE TABLE domain (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,"
+        " PRIMARY KEY (kind, key)) WITHOUT ROWID"
+    )
+
+
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: _times_of_events,
     2: _unambiguous_session_keys,
+    3: _domain_records,
 }
 """Version -> the step to the next one. A step never uses the present tables' text: that changes."""
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
 from hypothesis import strategies as st
 
 from srv6dmm.model.events import Answer, AnsweredPrefix, Outcome
+from srv6dmm.model.flows import Direction, FlowMatch, FlowRule, Group
+from srv6dmm.model.policy import (
+    BindingSid,
+    CandidatePath,
+    Constraints,
+    DynamicPath,
+    ExplicitPath,
+    Invalid,
+    Objective,
+    Policy,
+    Waypoint,
+    WeightedPath,
+)
 from srv6dmm.model.state import (
     Binding,
     Change,
+    Declared,
     EventRecord,
     Lease,
     LeaseState,
@@ -20,6 +35,8 @@ from srv6dmm.model.state import (
     SessionPhase,
     State,
 )
+from srv6dmm.model.topology import LinkEnd
+from tests.domains import small_domain
 
 
 def prefix(number: int) -> IPv6Network:
@@ -48,7 +65,7 @@ def lease(number: int) -> Change:
 
 
 def numbered(number: int, padding: int = 0) -> Change:
-    """Return the change that leads from revision n to n + 1: it touches every table.
+    """Return the change that leads from revision n to n + 1: it touches every record of nodes.
 
     `padding` makes it larger, in bytes.
     """
@@ -122,6 +139,70 @@ _ANSWERS = st.builds(
 _EVENTS = st.builds(EventRecord, _NAMES, st.text(max_size=4), _ANSWERS, _TIMES)
 
 
+_ENDS = st.builds(LinkEnd, _ROUTERS, st.sampled_from(["core0", "core1"]))
+_SIDS = st.integers(0, (1 << 128) - 1).map(IPv6Address)
+_TEXTS = st.frozensets(_NAMES, max_size=2)
+_PORTS = st.tuples(st.integers(0, 65535), st.integers(0, 65535))
+_CONSTRAINTS = st.builds(
+    Constraints,
+    include_any=_TEXTS,
+    include_all=_TEXTS,
+    exclude_any=_TEXTS,
+    avoid_routers=_TEXTS,
+    avoid_links=st.frozensets(_ENDS, max_size=2),
+    avoid_srlgs=st.frozensets(st.integers(0, 9), max_size=2),
+    require_routers=_TEXTS,
+    require_links=st.frozensets(_ENDS, max_size=2),
+    require_srlgs=st.frozensets(st.integers(0, 9), max_size=2),
+    maximum_delay_us=st.none() | st.integers(0, 9),
+    maximum_hops=st.none() | st.integers(1, 9),
+    minimum_mtu=st.none() | st.integers(1280, 9000),
+    maximum_segments=st.none() | st.integers(1, 9),
+)
+_PATHS = st.builds(
+    WeightedPath,
+    st.builds(
+        DynamicPath,
+        st.sampled_from(Objective),
+        _CONSTRAINTS,
+        st.lists(st.builds(Waypoint, _NAMES, st.none() | _NAMES), max_size=2).map(tuple),
+    )
+    | st.builds(ExplicitPath, st.lists(_SIDS, max_size=3).map(tuple)),
+    st.integers(1, 9),
+)
+POLICIES = st.builds(
+    Policy,
+    _NAMES,
+    st.lists(
+        st.builds(CandidatePath, st.lists(_PATHS, max_size=2).map(tuple), st.integers(0, 9)),
+        max_size=2,
+    ).map(tuple),
+    disjoint_from=st.none() | _NAMES,
+    invalid=st.sampled_from(Invalid),
+    binding_sids=st.lists(st.builds(BindingSid, _ROUTERS, _ROUTERS, _SIDS), max_size=2).map(tuple),
+)
+_FLOWS = st.builds(
+    FlowRule,
+    _NAMES,
+    _NAMES,
+    st.none() | _NAMES,
+    st.none() | _NAMES,
+    st.builds(
+        FlowMatch,
+        st.none() | _PREFIXES,
+        st.none() | _PREFIXES,
+        st.none() | st.integers(0, 255),
+        st.none() | _PORTS,
+        st.none() | _PORTS,
+        st.none() | st.integers(0, 63),
+    ),
+    st.integers(0, 999),
+    st.sampled_from(Direction),
+)
+_GROUPS = st.builds(Group, _NAMES, _TEXTS)
+_TOPOLOGIES = st.builds(small_domain, st.integers(1, 3))
+
+
 @st.composite
 def changes(draw: st.DrawFn) -> Change:
     """Draw a change; as promised, no key is both put and deleted, and none is put twice."""
@@ -135,6 +216,10 @@ def changes(draw: st.DrawFn) -> Change:
     gone_sessions = draw(st.lists(st.tuples(_NAMES, _INTERFACES), max_size=2, unique=True))
     gone_leases = draw(st.lists(_PREFIXES, max_size=2, unique=True))
     gone_events = draw(st.lists(_NAMES, max_size=2, unique=True))
+    policies = draw(st.lists(POLICIES, max_size=2, unique_by=lambda made: made.name))
+    flows = draw(st.lists(_FLOWS, max_size=2, unique_by=lambda made: made.name))
+    groups = draw(st.lists(_GROUPS, max_size=2, unique_by=lambda made: made.name))
+    down = draw(st.lists(_ENDS, max_size=2, unique=True))
     return Change(
         tuple(sessions),
         tuple(key for key in gone_sessions if key not in put_sessions),
@@ -142,4 +227,21 @@ def changes(draw: st.DrawFn) -> Change:
         tuple(key for key in gone_leases if key not in put_leases),
         tuple(events),
         tuple(key for key in gone_events if key not in put_events),
+        policies=tuple(policies),
+        policies_gone=_others(draw, policies),
+        flows=tuple(flows),
+        flows_gone=_others(draw, flows),
+        groups=tuple(groups),
+        groups_gone=_others(draw, groups),
+        links_down=tuple(down),
+        links_up=tuple(end for end in draw(st.lists(_ENDS, max_size=2)) if end not in down),
+        declared=draw(st.none() | st.builds(Declared, _TOPOLOGIES, st.text(max_size=4))),
+    )
+
+
+def _others(draw: st.DrawFn, put: Sequence[Policy | FlowRule | Group]) -> tuple[str, ...]:
+    """Draw names that go: none of those that are put."""
+    names = {record.name for record in put}
+    return tuple(
+        name for name in draw(st.lists(_NAMES, max_size=2, unique=True)) if name not in names
     )

@@ -16,7 +16,7 @@ from srv6dmm.store.schema import SCHEMA_VERSION
 from srv6dmm.store.sqlite import SqliteStore
 from tests.contract.changes import numbered, replayed, session
 
-# What versions 1 and 2 wrote, word for word: this text never changes.
+# What versions 1 to 3 wrote, word for word: this text never changes.
 OLD_TABLES = """
     CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE leases (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -28,6 +28,12 @@ OLD_EVENTS = {
     2: "CREATE TABLE events (key TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, value BLOB NOT NULL)"
     " WITHOUT ROWID",
 }
+OLD_EVENTS[3] = OLD_EVENTS[2]
+
+
+def old_key(version: int, key: tuple[str, str]) -> str:
+    """Return a session's key as an older program wrote it."""
+    return "\n".join(key) if version < 3 else codec.encode(key).decode()
 
 
 def old_file(path: Path, version: int, state: State) -> None:
@@ -37,7 +43,9 @@ def old_file(path: Path, version: int, state: State) -> None:
         file.execute(f"PRAGMA user_version = {version}")
         file.execute("INSERT INTO meta VALUES ('revision', ?)", (state.revision,))
         for key, kept in state.sessions.items():
-            file.execute("INSERT INTO sessions VALUES (?, ?)", ("\n".join(key), codec.encode(kept)))
+            file.execute(
+                "INSERT INTO sessions VALUES (?, ?)", (old_key(version, key), codec.encode(kept))
+            )
         for prefix, lease in state.leases.items():
             file.execute("INSERT INTO leases VALUES (?, ?)", (str(prefix), codec.encode(lease)))
         for event_id, record in state.events.items():
