@@ -17,8 +17,11 @@ from srv6dmm_api import auth, documents, problems
 from srv6dmm_api.guard import BodyGuard
 from srv6dmm_api.metrics import Metrics
 from srv6dmm_api.routes_domain import domain_routes
+from srv6dmm_api.routes_explain import explain_routes
 from srv6dmm_api.routes_mobility import mobility_routes
 from srv6dmm_api.routes_operations import operations_routes
+from srv6dmm_api.routes_rules import rules_routes
+from srv6dmm_api.routes_topology import topology_routes
 from srv6dmm_api.sse import EventStream
 from srv6dmm_api.stream import stream_routes
 
@@ -57,6 +60,9 @@ def create_app(
     routers = (
         mobility_routes(controller, metrics, stopping),
         domain_routes(controller),
+        rules_routes(controller, stopping),
+        topology_routes(controller, stopping),
+        explain_routes(controller),
         operations_routes(controller, metrics, events, stopping),
         stream_routes(controller),
     )

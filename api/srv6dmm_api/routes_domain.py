@@ -130,18 +130,4 @@ def domain_routes(controller: Controller) -> APIRouter:
             "validation", "give the query parameters from and to, or mobile_node (and from)", 422
         )
 
-    @router.get(
-        "/v1/topology",
-        tags=["topology"],
-        responses={
-            **answers(shapes.TopologyShape, "The topology in use."),
-            **problems(401, 403, path="/v1/topology"),
-        },
-        response_class=Json,
-    )
-    async def topology(caller: Caller) -> Response:
-        """The topology and every router's SIDs. Scope read."""
-        caller.require(auth.READ)
-        return Json(views.topology_view(controller))
-
     return router

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -14,14 +14,8 @@ from srv6dmm_api import auth, schemas, shapes, views
 from srv6dmm_api.callers import Caller
 from srv6dmm_api.documents import Json, Responses, answers, problems
 from srv6dmm_api.metrics import Metrics
+from srv6dmm_api.waiting import Patience, Wait, applied_within
 
-Wait = Annotated[
-    Literal["durable", "applied"],
-    Query(description="Answer when durable, or when every router has acknowledged."),
-]
-Patience = Annotated[
-    float, Query(alias="timeout", gt=0, le=60, description="Seconds to wait for applied.")
-]
 Name = Annotated[str, Path(pattern=schemas.IDENTIFIER, max_length=128, examples=["mn1"])]
 
 
@@ -37,7 +31,7 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
             metrics.committed(submitted.timings)
         if wait == "durable":
             return Json(_answer(submitted, None, []))
-        if await _applied(submitted.applied, patience, stopping):
+        if await applied_within(submitted.applied, patience, stopping):
             return Json(_answer(submitted, True, []))
         pending = controller.pending_routers((event.mobile_node, event.interface))
         return Json(_answer(submitted, False, pending), status_code=202)
@@ -129,24 +123,6 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
         return Json(views.node_view(controller, mobile_node))
 
     return router
-
-
-async def _applied(applied: asyncio.Future[Any], patience: float, stopping: asyncio.Event) -> bool:
-    """Wait for the acknowledgement of all stages, `patience` seconds at most.
-
-    Gives up when the controller stops. Raises the Refusal of a roll-out that failed.
-    """
-    stopped = asyncio.ensure_future(stopping.wait())
-    try:
-        await asyncio.wait(
-            (applied, stopped), timeout=patience, return_when=asyncio.FIRST_COMPLETED
-        )
-    finally:
-        stopped.cancel()
-    if not applied.done():
-        return False
-    applied.result()
-    return True
 
 
 def _one_order(body: schemas.AttachBody | schemas.DetachBody) -> None:

@@ -367,6 +367,7 @@ class TopologyShape(BaseModel):
                 }
             },
             "inner_mtu": 1500,
+            "down": ["ar1:core0"],
         }
     )
     domain: dict[str, Any]
@@ -375,6 +376,27 @@ class TopologyShape(BaseModel):
     revision: int
     sids: dict[str, SidsShape]
     inner_mtu: int
+    down: list[str] = Field(description="Ends of links that routers report not to work.")
+
+
+class DocumentShape(BaseModel):
+    """The topology as a document: what PUT takes, and a topology file holds."""
+
+    model_config = _shape(
+        {
+            "name": "campus",
+            "domain": {"sid-block": "fc00::/32", "encap-mode": "encap.red"},
+            "topology": {
+                "nodes": {"tr1": {"role": "transit", "index": 1, "locator": "fc00:0:1::/48"}},
+                "links": [
+                    {"endpoints": ["tr1:port0", "ar1:core0"], "metric": 10, "delay": "0us"},
+                ],
+            },
+        }
+    )
+    name: str
+    domain: dict[str, Any]
+    topology: dict[str, Any]
 
 
 class HealthShape(BaseModel):

@@ -173,7 +173,11 @@ def path_view(controller: Controller, head_end: str, target: str) -> dict[str, A
             raise unknown_router(name)
     if target not in planner.sids:
         raise Refusal("unknown-router", f"{target} has no SIDs: it is a plain router", 422)
-    return _path(controller, head_end, target, planner.segments(head_end, target))
+    try:
+        segments = planner.segments(head_end, target)
+    except NoPath as error:
+        raise Refusal("not-found", str(error), 404) from error
+    return _path(controller, head_end, target, segments)
 
 
 def node_paths_view(
@@ -239,4 +243,5 @@ def topology_view(controller: Controller) -> dict[str, Any]:
     view: dict[str, Any] = codec.to_builtins(topology)
     view["sids"] = {name: codec.to_builtins(s) for name, s in controller.planner.sids.items()}
     view["inner_mtu"] = topology.inner_mtu()
+    view["down"] = sorted(map(str, controller.planner.down))
     return view

@@ -24,6 +24,7 @@ from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
 from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
+from srv6dmm.core.explain import Explainer, Explanation, Question
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import EntryDelta, Planner
@@ -247,6 +248,21 @@ class Controller:
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
         """Take a router's connection in. Raises Refusal."""
         return self._hub.connect(hello, send, close)
+
+    def explain(self, question: Question) -> Explanation:
+        """Return why and where a packet goes, by the plans that routers were told.
+
+        Raises Refusal.
+        """
+        state = self.state
+        explainer = Explainer(
+            self.planner, state, lambda router: self.planner.plan(router, state).entries.values()
+        )
+        return explainer.explain(question)
+
+    def applied(self, router: str) -> bool:
+        """Tell whether a router has acknowledged all that it was told."""
+        return self._hub.has(router, self._hub.target(router))
 
     def routers(self) -> list[RouterStatus]:
         """Return every router's status in name order."""

@@ -146,6 +146,13 @@ class Planner:
         found.update(mobile_key(binding.prefix) for binding in session.bindings)
         return frozenset((*found, advertise_key(*session.key)))
 
+    def flow_counts(self, session: Session, book: FlowBook) -> dict[str, int]:
+        """Return how many flow entries a session would put on each head-end by some rules."""
+        return {
+            router: sum(1 for _ in self._sessions.flow_entries(router, session, book))
+            for router in self._head_ends
+        }
+
     def _remembered(self, session: Session) -> dict[str, tuple[PlanEntry, ...]]:
         """Return session_entries; what comes after a change is what comes before the next."""
         known = self._recent.pop(session.key, None)

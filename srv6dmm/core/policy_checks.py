@@ -61,9 +61,15 @@ class PolicyChecker:
             raise PolicyErrors(faults)
 
     def candidate_faults(
-        self, candidates: tuple[CandidatePath, ...], head_end: str, endpoint: str
+        self,
+        candidates: tuple[CandidatePath, ...],
+        head_end: str | None = None,
+        endpoint: str | None = None,
     ) -> Iterator[Fault]:
-        """Yield what is wrong with the candidate paths of one policy (RFC 9256 section 2)."""
+        """Yield what is wrong with the candidate paths of one policy (RFC 9256 section 2).
+
+        Without ends: what is wrong between whichever two routers.
+        """
         if not candidates:
             yield ("candidates", "there is none; give one candidate path at least")
         preferences: dict[int, int] = {}
@@ -91,16 +97,18 @@ class PolicyChecker:
                     faults = self.dynamic_faults(weighted.path, head_end, endpoint)
                 yield from ((f"{here}.{suffix}", message) for suffix, message in faults)
 
-    def explicit_faults(self, path: ExplicitPath, head_end: str, endpoint: str) -> Iterator[Fault]:
+    def explicit_faults(
+        self, path: ExplicitPath, head_end: str | None = None, endpoint: str | None = None
+    ) -> Iterator[Fault]:
         """Yield what makes an explicit segment list invalid (RFC 9256 section 5.1)."""
         segments = path.segments
         if not segments:
             yield ("segments", "the list is empty")
             return
-        node = self._topology.nodes.get(head_end)
-        depth = node.maximum_sid_depth if node is not None else MAX_SEGMENTS
+        node = self._topology.nodes.get(head_end) if head_end is not None else None
+        depth = node.maximum_sid_depth if node is not None else self._greatest_depth()
         for most, whose in (
-            (depth, f"maximum SID depth of {head_end}"),
+            (depth, f"maximum SID depth of {head_end or 'every head-end'}"),
             (self._topology.domain.max_segments, "max-segments of the domain"),
         ):
             if len(segments) > most:
@@ -108,17 +116,24 @@ class PolicyChecker:
         for number, sid in enumerate(segments):
             if sid not in self._owners:
                 yield (f"segments[{number}]", f"{sid} is no SID of a router of this domain")
-        if segments[-1] in self._owners and not self._ends(segments[-1], endpoint):
+        ends_there = endpoint is None or self._ends(segments[-1], endpoint)
+        if segments[-1] in self._owners and not ends_there:
             yield (
                 f"segments[{len(segments) - 1}]",
                 f"{segments[-1]} of {self._owners[segments[-1]]} does not deliver at {endpoint}",
             )
 
+    def _greatest_depth(self) -> int:
+        depths = (node.maximum_sid_depth for node in self._topology.head_ends())
+        return max(depths, default=MAX_SEGMENTS)
+
     def _ends(self, sid: IPv6Address, endpoint: str) -> bool:
         own = self._sids.get(endpoint)
         return own is not None and sid in (own.end_dt6, own.end_dx4)
 
-    def dynamic_faults(self, path: DynamicPath, head_end: str, endpoint: str) -> Iterator[Fault]:
+    def dynamic_faults(
+        self, path: DynamicPath, head_end: str | None = None, endpoint: str | None = None
+    ) -> Iterator[Fault]:
         """Yield unknown elements, contradictions and numbers out of range.
 
         What only a search can find out (that no path satisfies it all) is not said here.
@@ -132,9 +147,11 @@ class PolicyChecker:
         yield from self._waypoint_faults(path)
 
     def _ends_faults(
-        self, constraints: Constraints, head_end: str, endpoint: str
+        self, constraints: Constraints, head_end: str | None, endpoint: str | None
     ) -> Iterator[Fault]:
         for name, role in ((head_end, "head_end"), (endpoint, "endpoint")):
+            if name is None:
+                continue
             if name not in self._routers:
                 yield (role, self._no_router(name))
             elif name in constraints.avoid_routers:

@@ -8,6 +8,10 @@ from ipaddress import IPv6Network
 
 MAX_PRIORITY = 999
 DEFAULT_PRIORITY = 100
+MAXIMUM_RULES = 1000
+"""In a domain."""
+MAXIMUM_FLOW_ENTRIES = 512
+"""At one head-end: in mode `netlink` a packet is held against one rule after another."""
 PORTS_PROTOCOLS = frozenset({6, 17, 33, 132, 136})
 """TCP, UDP, DCCP, SCTP, UDP-Lite: protocols whose header starts with two ports."""
 

@@ -44,7 +44,22 @@ OPERATIONS = (
     "POST /v1/routers/{router}/resync",
     "PUT /v1/routers/{router}/mode",
     "GET /v1/paths",
+    "GET /v1/paths/explain",
     "GET /v1/topology",
+    "PUT /v1/topology",
+    "PATCH /v1/topology",
+    "GET /v1/topology/document",
+    *(
+        f"{method} /v1/{kind}{name}"
+        for kind in ("policies", "flows", "groups")
+        for method, name in (
+            ("GET", ""),
+            ("POST", ""),
+            ("GET", "/{name}"),
+            ("PUT", "/{name}"),
+            ("DELETE", "/{name}"),
+        )
+    ),
     "GET /metrics",
     "GET /healthz",
     "GET /readyz",
@@ -60,6 +75,10 @@ BOUNDED = settings(
 TAKES_NOTHING = {
     "GET /v1/routers",
     "GET /v1/topology",
+    "GET /v1/topology/document",
+    "GET /v1/policies",
+    "GET /v1/flows",
+    "GET /v1/groups",
     "GET /metrics",
     "GET /healthz",
     "GET /readyz",
@@ -174,7 +193,7 @@ def api() -> Iterator[Any]:
 
 def _name_what_exists(case: Any) -> None:
     """Have a generated request speak of what there is, so that it gets beyond the look-ups."""
-    if isinstance(case.body, dict):
+    if isinstance(case.body, dict) and "event_id" in case.body:
         case.body["access_router"] = "ar1"
     for parameters in (case.path_parameters, case.query):
         for name, value in (
@@ -182,6 +201,8 @@ def _name_what_exists(case: Any) -> None:
             ("mobile_node", "mn1"),
             ("from", "br1"),
             ("to", "ar1"),
+            ("mn", "mn1"),
+            ("dst", "2001:db8::1"),
         ):
             if name in (parameters or {}):
                 parameters[name] = value
