@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network
+import hashlib
+from collections.abc import Sequence
+from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.agent.host import Host
 from srv6dmm.dataplane.objects import (
+    BACKUP_METRIC,
+    MAIN_TABLE,
     InterfaceAddress,
     LinkAddress,
     NativeObject,
@@ -13,6 +17,7 @@ from srv6dmm.dataplane.objects import (
     NextHop,
     Route,
     RouteKind,
+    Rule,
     Seg6Encap,
     Seg6Local,
     Sysctl,
@@ -27,11 +32,19 @@ from srv6dmm.model.plan import (
     PlanEntry,
     RouterSettings,
     SteeringEntry,
+    SteeringList,
     UnderlayRoute,
     UnreachableRoute,
     UplinkBinding,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
+
+FLOW_PREFERENCE = 10_000
+"""Of the rule of order 0; the last one comes long before the main table's 32766."""
+_FLOW_TABLES = 0x4000_0000
+_LARGEST_WEIGHT = 256
+_LAST_PORT = 65_534
+_ANY = IPv6Network("::/0")
 
 
 def kernel_objects(entry: PlanEntry, host: Host) -> tuple[NativeObject, ...]:
@@ -40,48 +53,145 @@ def kernel_objects(entry: PlanEntry, host: Host) -> tuple[NativeObject, ...]:
         case RouterSettings():
             return _settings(entry)
         case UnderlayRoute():
-            hops = tuple(NextHop(interface, via) for interface, via in entry.next_hops)
-            return (Route(entry.prefix, next_hops=hops),)
+            return _underlay(entry, host)
         case UnreachableRoute():
             return (Route(entry.prefix, RouteKind.UNREACHABLE),)
         case DropEntry():
             return (Route(entry.prefix, RouteKind.BLACKHOLE),)
         case LocalSid():
-            return (_sid(entry, host),)
+            return _sid(entry, host)
         case Delivery():
             return (
                 Neighbour(entry.interface, entry.link_local, entry.link_layer_address),
                 Route(entry.prefix, next_hops=(NextHop(entry.interface, entry.link_local),)),
             )
         case SteeringEntry():
-            mode = entry.mode
-            if mode is EncapMode.ENCAP_RED and not host.encap_red:
-                mode = EncapMode.ENCAP  # an older kernel: the same path, with a whole SRH
-            return (
-                Route(
-                    entry.prefix,
-                    next_hops=(NextHop(entry.interface),),
-                    encap=Seg6Encap(mode, entry.segments),
-                ),
-            )
-        case FlowSteering() | UplinkBinding() | Advertisement():
+            return _steering(entry, host)
+        case FlowSteering():
+            return _flow(entry, host)
+        case UplinkBinding() | Advertisement():
             return ()
 
 
-def _sid(entry: LocalSid, host: Host) -> Route:
+def _mode(mode: EncapMode, host: Host) -> EncapMode:
+    """Return a mode that the kernel has; an older one: the same path, with a whole SRH."""
+    if mode is EncapMode.ENCAP_RED and not host.encap_red:
+        return EncapMode.ENCAP
+    return mode
+
+
+def _backup(
+    prefix: IPv6Network, way: SteeringList | None, mode: EncapMode, host: Host, table: int
+) -> tuple[Route, ...]:
+    """Return the route that Linux takes to a prefix while its better one has no carrier."""
+    if way is None:
+        return ()
+    return (
+        Route(
+            prefix,
+            next_hops=(NextHop(way.interface),),
+            encap=Seg6Encap(_mode(mode, host), way.segments),
+            table=table,
+            metric=BACKUP_METRIC,
+        ),
+    )
+
+
+def _underlay(entry: UnderlayRoute, host: Host) -> tuple[Route, ...]:
+    hops = tuple(NextHop(interface, via) for interface, via in entry.next_hops)
+    repair = _backup(entry.prefix, entry.repair, EncapMode.ENCAP_RED, host, MAIN_TABLE)
+    return (Route(entry.prefix, next_hops=hops), *repair)
+
+
+def _steering(entry: SteeringEntry, host: Host) -> tuple[Route, ...]:
+    primary = Route(
+        entry.prefix,
+        next_hops=(NextHop(entry.interface),),
+        encap=Seg6Encap(_mode(entry.mode, host), entry.segments),
+    )
+    return (primary, *_backup(entry.prefix, entry.backup, entry.mode, host, MAIN_TABLE))
+
+
+def flow_table(entry: FlowSteering) -> int:
+    """Return the number of the routing table that holds a flow's way."""
+    digest = hashlib.sha256(entry.key.encode()).digest()
+    return _FLOW_TABLES | int.from_bytes(digest[:4], "big") >> 2
+
+
+def _flow(entry: FlowSteering, host: Host) -> tuple[NativeObject, ...]:
+    """A rule, and what it leads to: one list, several by weight, or nothing."""
+    table = flow_table(entry)
+    selector = entry.selector
+    rule = Rule(
+        table,
+        FLOW_PREFERENCE + entry.order,
+        selector.source,
+        selector.destination,
+        selector.protocol,
+        _ports(selector.source_ports),
+        _ports(selector.destination_ports),
+        selector.dscp,
+    )
+    if not entry.lists:
+        return (Route(_ANY, RouteKind.BLACKHOLE, table=table), rule)
+    mode = _mode(entry.mode, host)
+    if len(entry.lists) == 1:
+        way = entry.lists[0]
+        encap = Seg6Encap(mode, way.segments)
+        primary = Route(_ANY, next_hops=(NextHop(way.interface),), encap=encap, table=table)
+    else:
+        # Linux spreads flows over next hops with a gateway only.
+        hops = tuple(
+            NextHop(way.interface, way.next_hop, weight, Seg6Encap(mode, way.segments))
+            for way, weight in zip(entry.lists, _weights(entry.lists), strict=True)
+        )
+        primary = Route(_ANY, next_hops=hops, table=table)
+    return (primary, *_backup(_ANY, entry.backup, entry.mode, host, table), rule)
+
+
+def _ports(wanted: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return a range that Linux's rules can have: they know ports 1 to 65534."""
+    if wanted is None or (wanted[0] <= 1 and wanted[1] >= _LAST_PORT):
+        return None
+    return max(wanted[0], 1), min(wanted[1], _LAST_PORT)
+
+
+def _weights(lists: Sequence[SteeringList]) -> list[int]:
+    """Return weights that Linux can have, in the proportion asked for as far as that goes."""
+    largest = max(way.weight for way in lists)
+    if largest <= _LARGEST_WEIGHT:
+        return [way.weight for way in lists]
+    return [max(1, round(way.weight * _LARGEST_WEIGHT / largest)) for way in lists]
+
+
+def _sid(entry: LocalSid, host: Host) -> tuple[Route, ...]:
     outgoing = entry.behavior in (Behavior.END_X, Behavior.END_DX6)
     device = entry.interface if outgoing and entry.interface else host.sid_interface
-    return Route(
-        IPv6Network((entry.sid, 128)),
+    sid = IPv6Network((entry.sid, 128))
+    next_hop = entry.next_hop
+    adjacency: tuple[Route, ...] = ()
+    if entry.behavior is Behavior.END_X and next_hop is not None and next_hop.is_link_local:
+        # Linux looks an End.X's next hop up as a destination, and before 6.17 finds a link-local
+        # one on no interface but the one the packet came by: it gets an address of its own.
+        via = (NextHop(device, next_hop),)
+        next_hop = IPv6Address(int(entry.sid) | 1)
+        adjacency = (Route(IPv6Network((next_hop, 128)), next_hops=via),)
+    primary = Route(
+        sid,
         next_hops=(NextHop(device),),
         encap=Seg6Local(
             entry.behavior,
-            next_hop=entry.next_hop,
+            next_hop=next_hop,
             next_hop4=entry.next_hop4,
             table=entry.table,
             flavors=entry.flavors,
         ),
     )
+    if entry.repair is None:
+        return (*adjacency, primary)
+    end = Seg6Local(Behavior.END, flavors=entry.flavors)
+    repair = Route(sid, next_hops=(NextHop(entry.repair),), encap=end, metric=BACKUP_METRIC)
+    return (*adjacency, primary, repair)
 
 
 def _settings(entry: RouterSettings) -> tuple[NativeObject, ...]:
@@ -91,6 +201,8 @@ def _settings(entry: RouterSettings) -> tuple[NativeObject, ...]:
     ]
     for interface in entry.core_interfaces:
         objects += _quiet(interface)
+        # A route without carrier gives way at once to the next best.
+        objects.append(Sysctl(f"net/ipv6/conf/{interface}/ignore_routes_with_linkdown", "1"))
         objects.append(LinkAddress(interface, None))
         objects.append(InterfaceAddress(interface, entry.link_local, 64))
     for interface, address, length in entry.host_interfaces:

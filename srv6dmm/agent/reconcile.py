@@ -31,6 +31,7 @@ from srv6dmm.dataplane.objects import (
     LinkAddress,
     Neighbour,
     Route,
+    Rule,
     Seg6Encap,
     Seg6Local,
     Sysctl,
@@ -76,6 +77,8 @@ def _rank(item: KernelObject) -> int:
             return 5
         case Route(encap=Seg6Encap()):
             return 7
+        case Rule():
+            return 8  # when the table it names holds the flow's way
         case FastPort():
             return 9  # a filter is attached when all that it looks up is there
         case FastSettings() | FastSid() | FastRoute() | FastSteering() | FastDelivery():
@@ -116,6 +119,8 @@ class Reconciler:
         self._owners: dict[Identity, dict[str, KernelObject]] = {}
         """Identity -> the entries that want it; the last one says how it is to be."""
         self._deliveries: set[Identity] = set()
+        self._rules: set[Identity] = set()
+        """Of flows. Their tables' numbers are digests of their keys, and two could be the same."""
         self._failed: dict[Identity, KernelFailure] = {}
         self._orphans: dict[Identity, KernelObject] = {}
         """To be deleted, but the kernel refused."""
@@ -139,6 +144,7 @@ class Reconciler:
         for table in (self._desired, self._owners, self._failed, self._orphans):
             table.clear()
         self._deliveries.clear()
+        self._rules.clear()
         for key, entry in self.entries.items():
             for identity in self._own(key, entry):
                 self._desired[identity] = self._wanted(identity)
@@ -236,6 +242,13 @@ class Reconciler:
             EntryFailure(key, failure.errno, f"{' '.join(map(str, identity))}: {failure.reason}")
             for identity, failure in self._failed.items()
             for key in self._owners.get(identity, ("kernel",))
+        ] + [
+            EntryFailure(
+                key, 0, f"table {identity[1]} is that of {' and '.join(owners)}: rename one"
+            )
+            for identity in self._rules
+            if len(owners := self._owners.get(identity, {})) > 1
+            for key in owners
         ]
 
     # --- desired -----------------------------------------------------------------------------
@@ -252,6 +265,8 @@ class Reconciler:
         for item in translate(entry, self._host):
             identity = item.identity
             self._owners.setdefault(identity, {})[key] = item
+            if isinstance(item, Rule):
+                self._rules.add(identity)
             identities.append(identity)
             if isinstance(entry, Delivery):
                 self._deliveries.add(identity)
@@ -269,6 +284,7 @@ class Reconciler:
             if not owners:
                 self._owners.pop(identity, None)
                 self._deliveries.discard(identity)
+                self._rules.discard(identity)
             identities.append(identity)
         return identities
 

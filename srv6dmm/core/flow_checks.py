@@ -201,6 +201,8 @@ class FlowChecker:
                 yield (f"match.{key}", f"ports mean nothing without protocol {names}")
             if not 0 <= ports[0] <= ports[1] <= 65_535:
                 yield (f"match.{key}", f"{ports[0]}-{ports[1]} is no range in 0..65535")
+            elif ports in ((0, 0), (65_535, 65_535)):
+                yield (f"match.{key}", f"Linux's rules cannot match port {ports[0]} alone")
         pools = [pool for node in self._topology.access_routers() for pool in node.pools]
         own = match.own_prefix
         if own is not None and not any(own.overlaps(pool) for pool in pools):

@@ -26,11 +26,12 @@ from srv6dmm.dataplane.objects import (
     LinkAddress,
     Neighbour,
     Route,
+    Rule,
     Sysctl,
     TunnelSource,
 )
 
-_LISTED = (Route, Neighbour, InterfaceAddress)
+_LISTED = (Route, Rule, Neighbour, InterfaceAddress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,5 +184,5 @@ def _interfaces_of(item: KernelObject) -> tuple[str, ...]:
             return (item.interface,)
         case FastSid():
             return (item.interface,) if item.interface else ()
-        case TunnelSource() | Sysctl() | FastSettings() | FastDrop():
+        case TunnelSource() | Sysctl() | Rule() | FastSettings() | FastDrop():
             return ()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from srv6dmm.dataplane import namespace
-from srv6dmm.dataplane.netlink import addresses, lanes, links, neighbours
+from srv6dmm.dataplane.netlink import addresses, lanes, links, neighbours, rules
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
 from srv6dmm.dataplane.netlink.channel import BATCH, Channel, Rejection
@@ -15,6 +15,7 @@ from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSu
 from srv6dmm.dataplane.netlink.routes import RouteEncoder
 from srv6dmm.dataplane.netlink.tunnel_source import TunnelSourceControl
 from srv6dmm.dataplane.objects import (
+    METRIC,
     Identity,
     InterfaceAddress,
     KernelFailure,
@@ -22,6 +23,7 @@ from srv6dmm.dataplane.objects import (
     NativeObject,
     Neighbour,
     Route,
+    Rule,
     Seg6Encap,
     Sysctl,
     TunnelSource,
@@ -73,6 +75,9 @@ class LinuxKernel:
                 except (NoSuchInterface, ValueError):
                     failures += self._put_chunk(chunk)  # one by one, to tell which it is
                 else:
+                    for route in routes:
+                        if route.metric != METRIC and route.next_hops:
+                            self._reader.note_backup(route)
                     failures += self._send(routes, requests)
             else:
                 failures += self._put_chunk(chunk)
@@ -108,6 +113,7 @@ class LinuxKernel:
         failures: list[KernelFailure] = []
         items: list[NativeObject] = []
         requests: list[bytes] = []
+        held: list[Rule] | None = None
         if any(isinstance(item, LinkAddress) for item in objects):
             self._refresh()
         for item in objects:
@@ -117,6 +123,13 @@ class LinuxKernel:
                     failures += self._send(items, requests)
                     items, requests = [], []
                     failures += self._put_singular(item)
+                    continue
+                if isinstance(item, Rule):
+                    if held is None:
+                        held = self._reader.rules()
+                    for request in _rule_requests(item, held):
+                        items.append(item)
+                        requests.append(request)
                     continue
                 for request in self._requests(item):
                     items.append(item)
@@ -136,6 +149,8 @@ class LinuxKernel:
             case Route():
                 if item.identity in self._reader.duplicated:
                     self._clear(item)
+                if item.metric != METRIC and item.next_hops:
+                    self._reader.note_backup(item)
                 yield self._encoder.put(item)
             case Neighbour():
                 yield neighbours.put(item, self._interfaces)
@@ -199,9 +214,14 @@ class LinuxKernel:
     def delete(self, objects: Sequence[NativeObject]) -> list[KernelFailure]:
         """Delete objects; one that is not there any more is not a failure."""
         pending: list[tuple[NativeObject, bytes]] = []
+        held = self._reader.rules() if any(isinstance(i, Rule) for i in objects) else []
         for item in objects:
             try:
-                if isinstance(item, Route):
+                if isinstance(item, Rule):
+                    pending += [
+                        (item, rules.delete(rule)) for rule in held if rule.table == item.table
+                    ]
+                elif isinstance(item, Route):
                     pending.append((item, self._encoder.delete(item)))
                 elif isinstance(item, Neighbour):
                     pending.append((item, neighbours.delete(item, self._interfaces)))
@@ -289,3 +309,13 @@ class LinuxKernel:
 
 def _failure(item: NativeObject, answer: Rejection) -> KernelFailure:
     return KernelFailure(item.identity, answer.errno, answer.reason)
+
+
+def _rule_requests(rule: Rule, held: Sequence[Rule]) -> Iterator[bytes]:
+    """Yield what makes the rules of a table this one: the new one is there before others go."""
+    same_table = [other for other in held if other.table == rule.table]
+    if rule not in same_table:
+        yield rules.put(rule)
+    yield from (rules.delete(other) for other in same_table if other != rule)
+    copies = same_table.count(rule)
+    yield from (rules.delete(rule) for _ in range(copies - 1))

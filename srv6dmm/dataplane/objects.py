@@ -19,6 +19,8 @@ PROTOCOL = 201
 """Routing protocol number of every route and neighbour of ours (rt_protos name srv6dmm)."""
 METRIC = 201
 """Metric of every IPv6 route of ours, so that a replace can hit no route of anybody else's."""
+BACKUP_METRIC = 202
+"""Of a route that serves when the one of METRIC has no carrier."""
 MAIN_TABLE = 254
 
 
@@ -31,23 +33,28 @@ class RouteKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class NextHop:
-    """Where a unicast route leads: an interface name and, where there is one, a gateway."""
-
-    interface: str
-    via: IPv6Address | None = None
-
-
-def _hop_order(hop: NextHop) -> tuple[str, int]:
-    return hop.interface, -1 if hop.via is None else int(hop.via)
-
-
-@dataclass(frozen=True, slots=True)
 class Seg6Encap:
     """LWTUNNEL_ENCAP_SEG6: segments in travel order."""
 
     mode: EncapMode
     segments: SegmentList
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """Where a unicast route leads: an interface name and, where there is one, a gateway."""
+
+    interface: str
+    via: IPv6Address | None = None
+    weight: int = 1
+    """1..256: its share of the flows, among several next hops."""
+    encap: Seg6Encap | None = None
+    """Where several next hops differ in it; what all have in common is the route's."""
+
+
+def _hop_order(hop: NextHop) -> tuple[str, int, tuple[int, ...]]:
+    segments = tuple(map(int, hop.encap.segments)) if hop.encap is not None else ()
+    return hop.interface, -1 if hop.via is None else int(hop.via), segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,29 @@ class Route:
     @property
     def identity(self) -> tuple[str, str, int, int]:
         return ("route", as_text(self.prefix), self.table, self.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that has IPv6 packets of a flow looked up in a table of their own.
+
+    Identity: the table; a changed rule is there before the old one goes. None: anything will do.
+    """
+
+    table: int
+    preference: int
+    """The smaller is asked first; 32766 is the main table's."""
+    source: IPv6Network
+    destination: IPv6Network
+    protocol: int | None = None
+    source_ports: tuple[int, int] | None = None
+    """(first, last), both included."""
+    destination_ports: tuple[int, int] | None = None
+    dscp: int | None = None
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        return ("rule", self.table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +179,7 @@ class LinkAddress:
         return ("link", self.interface)
 
 
-NativeObject = Route | Neighbour | InterfaceAddress | TunnelSource | Sysctl | LinkAddress
+NativeObject = Route | Rule | Neighbour | InterfaceAddress | TunnelSource | Sysctl | LinkAddress
 """What the kernel itself has."""
 KernelObject = NativeObject | FastObject
 Identity = tuple[object, ...]

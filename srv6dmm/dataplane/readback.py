@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from srv6dmm.dataplane.netlink import addresses, neighbours, routes
+from srv6dmm.dataplane.netlink import addresses, neighbours, routes, rules
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
 from srv6dmm.dataplane.netlink.channel import Channel, Rejection
@@ -14,6 +15,7 @@ from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, NoSuchInterface
 from srv6dmm.dataplane.netlink.tunnel_source import TunnelSourceControl
 from srv6dmm.dataplane.objects import (
     MAIN_TABLE,
+    METRIC,
     PROTOCOL,
     Identity,
     InterfaceAddress,
@@ -21,6 +23,7 @@ from srv6dmm.dataplane.objects import (
     NativeObject,
     Neighbour,
     Route,
+    Rule,
     TunnelSource,
 )
 from srv6dmm.dataplane.sysctls import Sysctls
@@ -44,7 +47,13 @@ class Reader:
         self._tunnel_source = tunnel_source
         self._sysctls = sysctls
         self._any_link_layer_address: set[str] = set()
+        self._leaves_by: dict[Identity, str] = {}
+        """Interface of routes that another one of the same prefix comes before."""
         self.duplicated: set[Identity] = set()
+
+    def note_backup(self, route: Route) -> None:
+        """Remember where a route leads that the kernel does not show as long as a better works."""
+        self._leaves_by[route.identity] = route.next_hops[0].interface
 
     def note(self, link: LinkAddress) -> None:
         """Remember whether a link was put with any link-layer address: it is read back so."""
@@ -59,6 +68,8 @@ class Reader:
         self.duplicated.clear()
         for route in self._routes((socket.AF_INET6, socket.AF_INET)):
             self._add(found, route)
+        for rule in self.rules():
+            found[rule.identity] = rule
         for neighbour in self._neighbours():
             found[neighbour.identity] = neighbour
         for about in self.addresses().values():
@@ -77,6 +88,9 @@ class Reader:
             match kind:
                 case "route":
                     found.update(self._wanted_routes(identities))
+                case "rule":
+                    held = {rule.identity: rule for rule in self.rules()}
+                    found.update((key, held[key]) for key in identities if key in held)
                 case "neighbour":
                     found.update(self._wanted_neighbours(identities))
                 case "address":
@@ -113,14 +127,32 @@ class Reader:
                     found[str(IPv6Address(about.destination))] = counted
         return found
 
+    def rules(self) -> list[Rule]:
+        """Return the rules of ours, in the order in which the kernel asks them."""
+        found: list[Rule] = []
+        for kind, datagram, start, end in self._channel.dump(rules.dump_request()):
+            if kind != n.RTM_NEWRULE or not rules.is_ours(datagram, start, end):
+                continue
+            try:
+                found.append(rules.decode(datagram, start, end))
+            except MalformedMessage:
+                continue  # our protocol number on a kind of rule we never make
+        return found
+
     # --- routes ------------------------------------------------------------------------------
 
     def _routes(
-        self, families: Iterable[int], destinations: frozenset[bytes] | None = None
+        self,
+        families: Iterable[int],
+        destinations: frozenset[bytes] | None = None,
+        table: int = 0,
     ) -> Iterable[Route]:
-        """Yield routes of ours; with `destinations`, those to one of these addresses only."""
+        """Yield routes of ours; with `destinations`, those to one of these addresses only.
+
+        With `table`, those in it; a table that is not there has none.
+        """
         for family in families:
-            for kind, datagram, start, end in self._channel.dump(routes.dump_request(family)):
+            for kind, datagram, start, end in self._dump(family, table):
                 if kind != n.RTM_NEWROUTE:
                     continue
                 about, parts = routes.facts(datagram, start, end)
@@ -132,6 +164,13 @@ class Reader:
                     yield routes.build(about, parts, self._interfaces)
                 except MalformedMessage:
                     continue  # our protocol number on a kind of route we never make
+
+    def _dump(self, family: int, table: int) -> Iterable[tuple[int, bytes, int, int]]:
+        try:
+            yield from self._channel.dump(routes.dump_request(family, table))
+        except OSError as error:
+            if not table or error.errno != errno.ENOENT:
+                raise
 
     def _add(self, found: dict[Identity, NativeObject], route: Route) -> None:
         identity = route.identity
@@ -148,11 +187,20 @@ class Reader:
     def _wanted_routes(self, identities: list[Identity]) -> dict[Identity, NativeObject]:
         found: dict[Identity, NativeObject] = {}
         left = set(identities)
+        for table in sorted({int(str(i[2])) for i in left} - {MAIN_TABLE}):
+            inside = {identity for identity in left if identity[2] == table}
+            held: dict[Identity, NativeObject] = {}
+            for route in self._routes((socket.AF_INET6, socket.AF_INET), table=table):
+                if route.table == table:
+                    self._add(held, route)
+            found.update((key, held[key]) for key in inside if key in held)
+            left -= inside
+        identities = [identity for identity in identities if identity in left]
         if len(left) <= _ASK_ONE_BY_ONE:
             for identity in identities:
-                route = self._match(identity)
-                if route is not None:
-                    found[identity] = route
+                matched = self._match(identity)
+                if matched is not None:
+                    found[identity] = matched
                     left.discard(identity)
         if left:
             destinations, families = set(), set()
@@ -178,7 +226,13 @@ class Reader:
         if table != MAIN_TABLE or ":" not in address:
             return None
         packed = socket.inet_pton(socket.AF_INET6, address)
-        answer = self._channel.ask(routes.match_request(packed))
+        index = 0
+        if metric != METRIC:
+            try:
+                index = self._interfaces.index(self._leaves_by.get(identity, ""))
+            except NoSuchInterface:
+                return None
+        answer = self._channel.ask(routes.match_request(packed, index))
         if isinstance(answer, Rejection) or answer[0] != n.RTM_NEWROUTE:
             return None
         about, parts = routes.facts(*answer[1:])

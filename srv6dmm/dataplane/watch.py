@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from srv6dmm.dataplane.netlink import addresses, links, neighbours, routes
+from srv6dmm.dataplane.netlink import addresses, links, neighbours, routes, rules
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import MalformedMessage
 from srv6dmm.dataplane.netlink.channel import Monitor
@@ -76,6 +76,8 @@ class Watch:
                 return False
             about, _ = routes.facts(datagram, start, end)
             return about.protocol == PROTOCOL or about.metric == METRIC
+        if kind in (n.RTM_NEWRULE, n.RTM_DELRULE):
+            return port not in self._own_ports and rules.is_ours(datagram, start, end)
         if kind in (n.RTM_NEWNEIGH, n.RTM_DELNEIGH):
             if port in self._own_ports:
                 return False

@@ -63,7 +63,9 @@ def test_settings_become_links_addresses_tunnel_source_and_sysctls() -> None:
         assert sysctls[f"{conf}/accept_ra"] == "0"
         assert sysctls[f"{conf}/accept_dad"] == "0"
         assert sysctls[f"{conf}/seg6_enabled"] == "0"
-    assert len(sysctls) == 1 + 4 * 4
+    for interface in ("core0", "core1"):
+        assert sysctls[f"net/ipv6/conf/{interface}/ignore_routes_with_linkdown"] == "1"
+    assert len(sysctls) == 1 + 4 * 4 + 2
 
 
 def test_a_plain_transit_router_has_neither_loopback_nor_tunnel_source() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srv6dmm.agent import kernel_entries
 from srv6dmm.agent.reconcile import Reconciler
 from srv6dmm.dataplane.fake import FakeKernel
 from srv6dmm.dataplane.objects import (
@@ -30,7 +31,7 @@ from srv6dmm.dataplane.objects import (
     TunnelSource,
 )
 from srv6dmm.model.addresses import link_local_from_mac
-from srv6dmm.model.plan import DropEntry, PlanEntry
+from srv6dmm.model.plan import DropEntry, FlowSelector, FlowSteering, PlanEntry
 from srv6dmm.model.sid import EncapMode
 from tests.agents import AWAY, HOME, NODE, NODE_MAC, SETTINGS, delivery, static_entries, steering
 
@@ -418,3 +419,16 @@ def test_the_mode_is_what_the_kernel_has(encap_red: bool) -> None:
     assert isinstance(route, Route)
     wanted = EncapMode.ENCAP_RED if encap_red else EncapMode.ENCAP
     assert route.encap == Seg6Encap(wanted, (IPv6Address("fc00:0:2::d06"),))
+
+
+def test_two_flows_that_would_share_a_table_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_entries, "flow_table", lambda entry: 0x4000_0001)
+    selector = FlowSelector(IPv6Network("2001:db8:2::/64"), IPv6Network("2001:db8:1::/64"))
+    one = FlowSteering("one", selector, 5, (), EncapMode.ENCAP, "mn1")
+    other = replace(one, rule="other")
+    reconciler = Reconciler(FakeKernel(), encap_red=True)
+    assert reconciler.apply_full([one]) == []
+    failures = reconciler.apply_delta([other], [])
+    assert {failure.key for failure in failures} == {one.key, other.key}
+    assert "rename one" in failures[0].reason
+    assert reconciler.apply_delta([], [other.key]) == []

@@ -246,7 +246,13 @@ def _rejection(datagram: bytes, flags: int, start: int, end: int) -> Rejection |
 class Monitor:
     """A socket that hears what happens to routes, neighbours, addresses and links."""
 
-    GROUPS = (n.RTNLGRP_LINK, n.RTNLGRP_NEIGH, n.RTNLGRP_IPV6_IFADDR, n.RTNLGRP_IPV6_ROUTE)
+    GROUPS = (
+        n.RTNLGRP_LINK,
+        n.RTNLGRP_NEIGH,
+        n.RTNLGRP_IPV6_IFADDR,
+        n.RTNLGRP_IPV6_ROUTE,
+        n.RTNLGRP_IPV6_RULE,
+    )
 
     def __init__(self, groups: Iterable[int] = GROUPS) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK

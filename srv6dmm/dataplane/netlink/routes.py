@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from srv6dmm.dataplane.netlink import numbers as n
 from srv6dmm.dataplane.netlink.attributes import (
@@ -142,23 +143,28 @@ class RouteEncoder:
         direct = all(hop.via is None for hop in route.next_hops)
         scope = n.RT_SCOPE_LINK if ipv4 and direct else n.RT_SCOPE_UNIVERSE
         parts = [_rtmsg(route, scope, kind), _selectors(route)]
-        encap = self._encap(route)
+        encap = self._encap(route.encap)
         if len(route.next_hops) == 1:
             hop = route.next_hops[0]
+            if hop.encap is not None or hop.weight != 1:
+                raise ValueError("a single next hop has no weight, and its encap is the route's")
             parts.append(u32(n.RTA_OIF, self._interfaces.index(hop.interface)))
             parts.append(_gateway(hop, ipv4))
             parts.append(encap)
         else:
             hops = []
             for hop in route.next_hops:
-                inner = _gateway(hop, ipv4) + encap
+                own = encap if hop.encap is None else self._encap(hop.encap)
+                inner = _gateway(hop, ipv4) + own
                 index = self._interfaces.index(hop.interface)
-                hops.append(_NEXT_HOP.pack(_NEXT_HOP.size + len(inner), 0, 0, index) + inner)
+                if not 1 <= hop.weight <= 256:
+                    raise ValueError(f"weight {hop.weight} is not in 1..256")
+                length = _NEXT_HOP.size + len(inner)
+                hops.append(_NEXT_HOP.pack(length, 0, hop.weight - 1, index) + inner)
             parts.append(attribute(n.RTA_MULTIPATH, b"".join(hops)))
         return b"".join(parts)
 
-    def _encap(self, route: Route) -> bytes:
-        encap = route.encap
+    def _encap(self, encap: Seg6Encap | Seg6Local | None) -> bytes:
         if encap is None:
             return b""
         if isinstance(encap, Seg6Encap):
@@ -198,10 +204,15 @@ def dump_request(family: int, table: int = 0, protocol: int = PROTOCOL) -> bytes
     return message(n.RTM_GETROUTE, n.NLM_F_REQUEST | n.NLM_F_DUMP, header + selector)
 
 
-def match_request(packed: bytes) -> bytes:
-    """Return a request for the one IPv6 route the kernel would take to an address."""
+def match_request(packed: bytes, index: int = 0) -> bytes:
+    """Return a request for the one IPv6 route the kernel would take to an address.
+
+    With the index of an interface: of those that leave by it.
+    """
     header = RTMSG.pack(socket.AF_INET6, 128, 0, 0, 0, 0, 0, 0, n.RTM_F_FIB_MATCH)
     body = header + attribute(n.RTA_DST, packed)
+    if index:
+        body += u32(n.RTA_OIF, index)
     return message(n.RTM_GETROUTE, n.NLM_F_REQUEST, body)
 
 
@@ -232,13 +243,14 @@ def _next_hop(interface: str, via: bytes) -> NextHop:
     return NextHop(interface, IPv6Address(via) if via else None)
 
 
-def _hop(found: dict[int, bytes], interface: str) -> NextHop:
+def _hop(found: dict[int, bytes], interface: str, weight: int) -> NextHop:
     via = found.get(n.RTA_GATEWAY, b"")
     if not via and n.RTA_VIA in found:
         via = found[n.RTA_VIA][2:]
     if via and len(via) != 16:
         raise MalformedMessage("a next hop that is not an IPv6 address is none of ours")
-    return _next_hop(interface, via)
+    hop = _next_hop(interface, via)
+    return hop if weight == 1 else replace(hop, weight=weight)
 
 
 def decode(data: bytes, start: int, end: int, interfaces: InterfaceTable) -> Route:
@@ -272,14 +284,21 @@ def _build(about: RouteFacts, found: dict[int, bytes], interfaces: InterfaceTabl
         oif = found.get(n.RTA_OIF)
         if oif is None:
             raise MalformedMessage("a unicast route without an interface is none of ours")
-        parts = [(number(oif), found)]
-    encaps = [_decode_encap(part, interfaces) for _, part in parts]
+        parts = [(number(oif), 1, found)]
+    encaps = [_decode_encap(part, interfaces) for _, _, part in parts]
+    hops = [_hop(part, interfaces.name(index), weight) for index, weight, part in parts]
     if any(encap != encaps[0] for encap in encaps):
-        raise MalformedMessage("next hops with different encapsulations are none of ours")
+        if not all(isinstance(encap, Seg6Encap) for encap in encaps):
+            raise MalformedMessage("next hops of different kinds are none of ours")
+        hops = [
+            replace(hop, encap=cast(Seg6Encap, encap))
+            for hop, encap in zip(hops, encaps, strict=True)
+        ]
+        encaps = [None]
     return Route(
         prefix=prefix,
         kind=kind,
-        next_hops=tuple(_hop(part, interfaces.name(index)) for index, part in parts),
+        next_hops=tuple(hops),
         encap=encaps[0],
         table=about.table,
         metric=about.metric,
@@ -292,13 +311,15 @@ def _prefix(about: RouteFacts) -> IPv6Network | IPv4Network:
     return IPv6Network((about.destination or bytes(16), about.prefix_length))
 
 
-def _multipath(payload: bytes) -> list[tuple[int, dict[int, bytes]]]:
+def _multipath(payload: bytes) -> list[tuple[int, int, dict[int, bytes]]]:
+    """Return (interface index, weight, attributes) of each next hop."""
     hops, offset = [], 0
     while offset + _NEXT_HOP.size <= len(payload):
-        length, _, _, index = _NEXT_HOP.unpack_from(payload, offset)
+        length, _, more, index = _NEXT_HOP.unpack_from(payload, offset)
         if length < _NEXT_HOP.size or offset + length > len(payload):
             raise MalformedMessage(f"next hop of {length} bytes at {offset}")
-        hops.append((index, attributes(payload, offset + _NEXT_HOP.size, offset + length)))
+        found = attributes(payload, offset + _NEXT_HOP.size, offset + length)
+        hops.append((index, more + 1, found))
         offset += (length + 3) & ~3
     if not hops:
         raise MalformedMessage("a multipath route without next hops")
