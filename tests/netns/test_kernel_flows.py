@@ -278,6 +278,7 @@ def test_what_loses_its_carrier_has_its_backup_at_once(wire: Wire, kind: str) ->
         tap, _ = first_of([l0, r0], b"before")
         assert tap is l0
         wire.sink.ip("link", "set", "l0", "down")
+        wait_for_dead_routes(wire.router)
         for _ in range(20):
             send(wire, b"during")
             tap, packet = first_of([r0], b"during")
@@ -301,6 +302,14 @@ def send_by_end_x(wire: Wire, payload: bytes) -> None:
     datagram = struct.pack("!HHHH", 7777, 7777, 8 + len(payload), 0) + payload
     with raw:
         raw.sendto(header + datagram, (str(END_X), 0))
+
+
+def wait_for_dead_routes(space: Space) -> None:
+    """The kernel's own word of a lost carrier comes a moment after the carrier is gone."""
+    for _ in range(500):
+        if any("linkdown" in route["flags"] for route in space.routes("dev", "left")):
+            return
+    pytest.fail("no route knows that its carrier is gone")
 
 
 def wait_for_carrier(space: Space, interface: str) -> None:
