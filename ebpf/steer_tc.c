@@ -96,6 +96,10 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
             return DROP(REASON_SOURCE_UNBOUND);
         }
     }
+    if (settings->has_flows & FLOWS_RULED &&
+        (is_ruled(packet->destination.high, 0) ||
+         (port->role == PORT_ACCESS && is_ruled(packet->source.high, 1))))
+        return TO_KERNEL(REASON_FLOW_RULES);
     entry = steer_of(skb, packet, settings);
     if (!entry)
         return TO_KERNEL(REASON_NO_ENTRY);

@@ -22,12 +22,20 @@ static __always_inline struct steer *flow_of(struct __sk_buff *skb, struct packe
     return flows.lookup(&key);
 }
 
+// Whether flow rules speak of a prefix's packets in a direction.
+static __always_inline int is_ruled(u64 prefix, u32 uplink)
+{
+    struct ruled_key key = {.prefix = prefix, .uplink = uplink};
+
+    return ruled.lookup(&key) != 0;
+}
+
 static __always_inline struct steer *steer_of(struct __sk_buff *skb, struct packet *packet,
                                               const struct config *settings)
 {
     struct steer *found;
 
-    if (settings->has_flows) {
+    if (settings->has_flows & FLOWS_EXACT) {
         found = flow_of(skb, packet);
         if (found)
             return found;

@@ -144,6 +144,8 @@ static __always_inline u32 encapsulate(struct __sk_buff *skb, struct packet *pac
 
     if (length < sizeof(struct ipv6hdr) || length > MAX_HEADER)
         return TO_KERNEL(REASON_NO_PATH);
+    if (is_down(path->hop))
+        return TO_KERNEL(REASON_HOP_DOWN);
     payload = length - sizeof(struct ipv6hdr) + packet->length;
     if (greatest(skb, packet, header) + length > path->mtu || payload > 0xffff)
         return TO_KERNEL(REASON_OVERSIZE);

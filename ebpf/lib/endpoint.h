@@ -43,7 +43,7 @@ static __always_inline u32 hop_of(const struct sid *sid, const struct in6 *desti
     u32 number = sid->ifindex ? sid->hop : hop_towards(destination, settings);
     struct hop *hop = hops.lookup(&number);
 
-    return hop && hop->resolved ? number : 0;
+    return hop && hop->state != HOP_UNKNOWN ? number : 0;
 }
 
 // Segments of a packet that is to be cut up are as long as its sender was told to make them.
@@ -51,7 +51,7 @@ static __always_inline int fits(struct __sk_buff *skb, const struct packet *pack
 {
     struct hop *hop = hops.lookup(&number);
 
-    return !hop || !hop->resolved || skb->gso_size || packet->length <= hop->mtu;
+    return !hop || hop->state != HOP_RESOLVED || skb->gso_size || packet->length <= hop->mtu;
 }
 
 static __always_inline u32 send_on(struct __sk_buff *skb, struct sid *sid, u32 hop)
@@ -84,6 +84,8 @@ static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
         return TO_KERNEL(REASON_TRUNCATED);
     next = *listed;
     hop = hop_of(sid, &next, settings);
+    if (is_down(hop))
+        return TO_KERNEL(REASON_HOP_DOWN);
     if (!fits(skb, packet, hop))
         return TO_KERNEL(REASON_OVERSIZE);
     if (packet->tagged && bpf_skb_vlan_pop(skb))
@@ -106,6 +108,8 @@ static __always_inline u32 end_map(struct __sk_buff *skb, struct packet *packet,
     if (packet->hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
     hop = hop_of(sid, &mapped, settings);
+    if (is_down(hop))
+        return TO_KERNEL(REASON_HOP_DOWN);
     if (!fits(skb, packet, hop))
         return TO_KERNEL(REASON_OVERSIZE);
     if (packet->tagged && bpf_skb_vlan_pop(skb))
@@ -128,6 +132,8 @@ static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *p
         return TO_KERNEL(REASON_OVERSIZE);
     if (packet->hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
+    if (is_down(path->hop))
+        return TO_KERNEL(REASON_HOP_DOWN);
     if (packet->tagged && bpf_skb_vlan_pop(skb))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;

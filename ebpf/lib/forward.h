@@ -36,12 +36,20 @@ static __always_inline int addressed(struct __sk_buff *skb, const void *addresse
     return 0;
 }
 
+// Whether nothing can be sent to a next hop now. To be asked before a packet is touched.
+static __always_inline int is_down(u32 number)
+{
+    struct hop *hop = hops.lookup(&number);
+
+    return hop && hop->state == HOP_DOWN;
+}
+
 static __always_inline u32 send_by(struct __sk_buff *skb, u32 number, u32 ifindex,
                                    const struct in6 *next_hop, u32 reason)
 {
     struct hop *hop = hops.lookup(&number);
 
-    if (!hop || !hop->resolved)
+    if (!hop || hop->state != HOP_RESOLVED)
         return send_to(ifindex, next_hop, reason);
     if (addressed(skb, hop->mac))
         return DROP(REASON_STORE_FAILED);

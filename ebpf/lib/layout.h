@@ -42,10 +42,22 @@ struct port {
 struct config {
     struct in6 sid_block;      // packets to it are refused from outside (RFC 8754 section 5.1)
     struct in6 sid_block_mask; // all ones over the prefix length; zero: no block
-    __u32 has_flows;           // look into `flows` before `prefixes`
+    __u32 has_flows;           // enum flow_tables: what to look into before `prefixes`
     __u32 has_foreign;         // look into `foreign` after `prefixes`
     __u32 event_gap_ms;        // one event per link-layer address in so many milliseconds
     __u32 locator_length;      // bits, of every locator in `routes`; 0: there are none
+};
+
+enum flow_tables {
+    FLOWS_EXACT = 1, // `flows`
+    FLOWS_RULED = 2, // `ruled`
+};
+
+// Mobile prefixes that flow rules speak of: the kernel's rules decide on their packets.
+struct ruled_key {
+    __u64 prefix; // the /64 in network byte order
+    __u32 uplink; // 1: of packets from it, 0: of packets to it
+    __u32 pad;
 };
 
 enum steer_action {
@@ -82,9 +94,15 @@ struct foreign_key {
 // all the rest.
 #define MAX_HOPS 1024
 
+enum hop_state {
+    HOP_UNKNOWN = 0,  // its addresses are not known
+    HOP_RESOLVED = 1,
+    HOP_DOWN = 2,     // its device has no carrier: the kernel's routes know another way
+};
+
 struct hop {
     __u32 ifindex;
-    __u16 resolved; // 0: the addresses are not known
+    __u16 state;    // enum hop_state
     __u16 mtu;      // of the device, octets
     __u8 mac[6];
     __u8 source_mac[6]; // the device's

@@ -36,6 +36,8 @@ enum reason {
     REASON_IP_OPTIONS = 24,
     REASON_NOT_IN_PLACE = 25, // late packet whose path needs more than another destination
     REASON_OTHER_HOST = 26,   // the frame is to another link-layer address
+    REASON_FLOW_RULES = 27,   // flow rules speak of its prefix: the kernel's rules decide
+    REASON_HOP_DOWN = 28,     // the next hop's device has no carrier
     // Dropped (TC_ACT_SHOT).
     REASON_TO_SID_BLOCK = 32,   // from outside to a SID (RFC 8754 section 5.1)
     REASON_SOURCE_UNBOUND = 33, // RFC 5213 section 6.10.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Network
+
 from srv6dmm.agent.host import Host
 from srv6dmm.dataplane.fastpath.objects import (
     Facing,
@@ -11,6 +13,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastObject,
     FastPort,
     FastRoute,
+    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -70,8 +73,16 @@ def fast_objects(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
             )
         case UnderlayRoute():
             return _fast_route(entry, host)
-        case FlowSteering() | UnreachableRoute() | Advertisement():
+        case FlowSteering():
+            return _ruled(entry)
+        case UnreachableRoute() | Advertisement():
             return ()
+
+
+def _ruled(entry: FlowSteering) -> tuple[FastRuled, ...]:
+    """Packets that flow rules may take are left to the kernel, which holds all of the rules."""
+    own = entry.own_prefix.network_address.packed[:8]
+    return (FastRuled(IPv6Network((own + bytes(8), 64)), entry.uplink),)
 
 
 def _fast_route(entry: UnderlayRoute, host: Host) -> tuple[FastRoute, ...]:

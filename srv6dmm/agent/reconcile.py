@@ -18,6 +18,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastDrop,
     FastPort,
     FastRoute,
+    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -83,6 +84,8 @@ def _rank(item: KernelObject) -> int:
             return 9  # a filter is attached when all that it looks up is there
         case FastSettings() | FastSid() | FastRoute() | FastSteering() | FastDelivery():
             return 8  # a short cut never before the road
+        case FastRuled():
+            return 8  # behind the rule: it is the kernel's to decide from now on
         case FastDrop() | FastBinding():
             return 8
         case _:

@@ -23,7 +23,7 @@ from srv6dmm.bench.rig import (
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import layout, loader, pins
 from srv6dmm.dataplane.fastpath.hooks import Hooks
-from srv6dmm.dataplane.fastpath.layout import PortRole, SteerAction
+from srv6dmm.dataplane.fastpath.layout import HopState, PortRole, SteerAction
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.dataplane.fastpath.tables import Limits
@@ -121,7 +121,7 @@ class FastRouter:
         """Resolve the sink at a device, as the agent does for neighbours; return its number."""
         index = self.index[device]
         source, target = map(frames.mac_octets, self.rig.sink_macs(device))
-        hop = layout.Hop(index, NEXT_HOP, True, MTU, target, source)
+        hop = layout.Hop(index, NEXT_HOP, HopState.RESOLVED, MTU, target, source)
         self.put("hops", index.to_bytes(4, "little"), hop.pack())
         return index
 

@@ -8,6 +8,7 @@ prefixes. Towards another mobile node, the rules of that one's downlink hold.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv6Network
 
 from srv6dmm.core.flow_book import FlowBook, order_of
@@ -80,7 +81,8 @@ class FlowPlans:
                     match.peer_ports,
                     match.dscp,
                 )
-                yield self._entry(rule, selector, depth, router.name, egress, session, book)
+                entry = self._entry(rule, selector, depth, router.name, egress, session, book)
+                yield replace(entry, uplink=True)
 
     def entrances(self, peer: IPv6Network | None) -> frozenset[str]:
         """Return the head-ends at which packets from a peer may enter the domain."""

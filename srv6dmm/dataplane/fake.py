@@ -13,6 +13,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastDrop,
     FastPort,
     FastRoute,
+    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -184,5 +185,5 @@ def _interfaces_of(item: KernelObject) -> tuple[str, ...]:
             return (item.interface,)
         case FastSid():
             return (item.interface,) if item.interface else ()
-        case TunnelSource() | Sysctl() | Rule() | FastSettings() | FastDrop():
+        case TunnelSource() | Sysctl() | Rule() | FastSettings() | FastDrop() | FastRuled():
             return ()

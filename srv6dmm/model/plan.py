@@ -192,6 +192,13 @@ class FlowSteering:
     mobile_node: str
     backup: SteeringList | None = None
     """Used at once when a list's interface loses its carrier."""
+    uplink: bool = False
+    """Packets from a mobile prefix; else packets to one."""
+
+    @property
+    def own_prefix(self) -> IPv6Network:
+        """The mobile node's side of the selector."""
+        return self.selector.source if self.uplink else self.selector.destination
 
     @property
     def key(self) -> str:

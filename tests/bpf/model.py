@@ -82,6 +82,7 @@ class Model:
         self.ports: dict[tuple[int, int], Port] = tables.ports
         self.prefixes: dict[bytes, Steer] = {half(k): v for k, v in tables.prefixes.items()}
         self.flows: dict[bytes, Steer] = {k.pack(): v for k, v in tables.flows.items()}
+        self.ruled = {(half(prefix), uplink) for prefix, uplink in tables.ruled}
         self.paths: dict[int, Path] = tables.paths
         self.deliveries: dict[bytes, Delivery] = {half(k): v for k, v in tables.deliveries.items()}
         self.bindings = {entry.pack() for entry in tables.bindings}
@@ -142,6 +143,10 @@ class Model:
             )
             if key not in self.bindings:
                 return drop("SOURCE_UNBOUND")
+        if (destination[:8], False) in self.ruled:
+            return to_kernel("FLOW_RULES")
+        if role == ACCESS and (source[:8], True) in self.ruled:
+            return to_kernel("FLOW_RULES")
         entry = None
         if self.flows:
             flow = flow_of(frame, at)

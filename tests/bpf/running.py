@@ -26,7 +26,7 @@ OK, SHOT, REDIRECT = 0, 2, 7
 COUNTERS = 48  # as many of the counters' indexes are used by tests
 REASONS_HEADER = Path(__file__).parents[2] / "ebpf" / "lib" / "reasons.h"
 HASHES = (
-    *("ports", "prefixes", "prefixes4", "flows", "foreign"),
+    *("ports", "prefixes", "prefixes4", "flows", "ruled", "foreign"),
     *("deliveries", "bindings", "sids", "routes", "quiet"),
 )
 # The size of an element, and how many of them tests use.

@@ -85,11 +85,12 @@ class Hop:
     mac: str
     source_mac: str
     resolved: bool = True
+    down: bool = False
     mtu: int = 1600
     next_hop: str = "fe80::99"
 
     def pack(self) -> bytes:
-        fixed = struct.pack("=IHH", self.ifindex, self.resolved, self.mtu)
+        fixed = struct.pack("=IHH", self.ifindex, 2 if self.down else self.resolved, self.mtu)
         return fixed + mac(self.mac) + mac(self.source_mac) + bytes(4) + octets(self.next_hop)
 
 
@@ -177,6 +178,8 @@ class Tables:
     prefixes: dict[str, Steer] = field(default_factory=dict)
     prefixes4: dict[str, Steer] = field(default_factory=dict)
     flows: dict[Flow, Steer] = field(default_factory=dict)
+    ruled: set[tuple[str, bool]] = field(default_factory=set)
+    """(prefix, uplink) that flow rules speak of."""
     foreign: dict[str, Steer] = field(default_factory=dict)
     paths: dict[int, Path] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
@@ -193,7 +196,11 @@ class Tables:
             block, mask = self.sid_block.network_address.packed, self.sid_block.netmask.packed
         lengths = {IPv6Network(locator).prefixlen for locator in self.routes} or {0}
         settings = struct.pack(
-            "=4I", bool(self.flows), bool(self.foreign), self.event_gap_ms, *lengths
+            "=4I",
+            bool(self.flows) | 2 * bool(self.ruled),
+            bool(self.foreign),
+            self.event_gap_ms,
+            *lengths,
         )
         return {
             "config": {bytes(4): block + mask + settings},
@@ -207,6 +214,10 @@ class Tables:
                 for key, entry in self.prefixes4.items()
             },
             "flows": {key.pack(): entry.pack() for key, entry in self.flows.items()},
+            "ruled": {
+                half(key) + struct.pack("=II", uplink, 0): struct.pack("=I", 1)
+                for key, uplink in self.ruled
+            },
             "foreign": {
                 struct.pack("=I", network.prefixlen) + network.network_address.packed: entry.pack()
                 for network, entry in ((IPv6Network(k), e) for k, e in self.foreign.items())

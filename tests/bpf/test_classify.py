@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address, IPv6Network
+
 import pytest
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import (
@@ -19,6 +21,7 @@ from scapy.packet import Packet, Raw
 
 from tests.bpf import scene
 from tests.bpf.checked import Router, dropped, to_kernel
+from tests.bpf.running import OK, REDIRECT
 from tests.bpf.scene import AWAY, CORRESPONDENT, FOREIGN, NODE, at_access, at_outside, datagram
 from tests.bpf.tables import ENCAP, Flow, Steer
 
@@ -189,3 +192,40 @@ class TestForeign:
         flows.fastpath.maps["foreign"].put(key, Steer(ENCAP, 1).pack())
         frame = at_access(datagram(NODE, FOREIGN))
         to_kernel(flows.steer(frame), "NO_ENTRY", frame)
+
+
+def prefix_of(address: str) -> str:
+    """Return the /64 of an address, as the tables name it."""
+    return str(IPv6Network((int(IPv6Address(address)) >> 64 << 64, 64)).network_address)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "uplink", "left"),
+    [(NODE, True, True), (NODE, False, False), (AWAY, False, True), (AWAY, True, False)],
+)
+def test_what_flow_rules_speak_of_is_the_kernels_to_decide(
+    router: Router, prefix: str, uplink: bool, left: bool
+) -> None:
+    packet = at_access(datagram(NODE, AWAY))
+    router.tables.ruled = {(prefix_of(prefix), uplink)}
+    router.fill()
+    outcome = router.steer(packet)
+    if left:
+        assert (outcome.verdict, outcome.reasons) == (OK, ("FLOW_RULES",))
+        assert outcome.frame == bytes(packet)
+    else:
+        assert outcome.verdict == REDIRECT
+
+
+def test_rules_of_a_source_mean_nothing_to_packets_from_outside(router: Router) -> None:
+    router.tables.ruled = {(prefix_of(CORRESPONDENT), True)}
+    router.fill()
+    outcome = router.steer(at_outside(datagram(CORRESPONDENT, scene.MOVED)), "outside0")
+    assert outcome.verdict == REDIRECT
+
+
+def test_a_source_that_is_not_bound_is_dropped_before_any_rule(router: Router) -> None:
+    router.tables.ruled = {(prefix_of(NODE), True)}
+    router.tables.bindings = []
+    router.fill()
+    assert router.steer(at_access(datagram(NODE, AWAY))).reasons == ("SOURCE_UNBOUND",)

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.root
 FRAMES = int(os.environ.get("SRV6DMM_FUZZ_FRAMES", "1000000"))
 SEED = os.environ.get("SRV6DMM_FUZZ_SEED", "1")
 # These need a helper of the kernel to refuse: test_bad_input.py has the one that can be made to.
-UNREACHED = {"ADJUST_FAILED", "REDIRECT_FAILED", "STORE_FAILED"}
+# The model knows nothing of neighbours: test_hops.py has those.
+UNREACHED = {"ADJUST_FAILED", "REDIRECT_FAILED", "STORE_FAILED", "HOP_DOWN"}
 
 
 def _work(fastpath: Fastpath, model: Model, processor: int, count: int, answer: Connection) -> None:
@@ -39,6 +40,7 @@ def _work(fastpath: Fastpath, model: Model, processor: int, count: int, answer: 
 @pytest.mark.timeout(max(120, FRAMES // 5000))
 def test_every_frame_is_treated_as_the_model_says(fastpath: Fastpath) -> None:
     tables = scene.with_flows(scene.router(fastpath.devices))
+    tables.ruled = {(scene.TAGGED_NODE, True), (scene.PEER_NODE, False)}
     fastpath.fill(tables)
     model = Model(tables, {fastpath.devices[name]: mac(at) for name, at in DEVICES.items()})
     processors = sorted(os.sched_getaffinity(0))[:8]

@@ -161,3 +161,24 @@ def test_flow_labels_differ_where_flows_do(router: Router) -> None:
             assert unlabelled(frame)[:12] == ADDRESSED
     assert 0 not in labels
     assert len(labels) > 1990
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_a_carrier_packets_are_left_whole_to_routes_that_know_another_way(
+    router: Router, case: str
+) -> None:
+    program, device, frame = CASES[case]
+    known(router, down=True)
+    outcome = router.fastpath.send(program, device, frame, (0, 0))
+    assert (outcome.verdict, outcome.reasons) == (OK, ("HOP_DOWN",))
+    assert outcome.frame == bytes(frame)
+    known(router)
+    assert router.fastpath.send(program, device, frame, (0, 0)).verdict == REDIRECT
+
+
+def test_an_end_towards_a_dead_next_hop_is_left_to_the_kernel(router: Router) -> None:
+    frame = at_core(to_sid(SID_END, INNER, after=SEGMENTS[:2]))
+    towards(router, SEGMENTS[0], down=True)
+    outcome = router.fastpath.send("sid", "core0", frame, (0, 0))
+    assert (outcome.verdict, outcome.reasons) == (OK, ("HOP_DOWN",))
+    assert outcome.frame == bytes(frame)

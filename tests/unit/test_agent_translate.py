@@ -123,7 +123,7 @@ def test_routes_to_nowhere(entry: PlanEntry, kind: RouteKind) -> None:
         (
             LocalSid(SID, Behavior.END_X, interface="core1", next_hop=NODE),
             "core1",
-            Seg6Local(Behavior.END_X, next_hop=NODE),
+            Seg6Local(Behavior.END_X, next_hop=IPv6Address(int(SID) | 1)),
         ),
         (
             LocalSid(SID, Behavior.END_DX4, next_hop4=IPv4Address("192.0.2.1")),
@@ -135,7 +135,18 @@ def test_routes_to_nowhere(entry: PlanEntry, kind: RouteKind) -> None:
 def test_a_sid_is_a_seg6local_route_on_a_device(
     sid: LocalSid, device: str, local: Seg6Local
 ) -> None:
-    assert translate(sid, HOST) == (Route(SID_PREFIX, next_hops=(NextHop(device),), encap=local),)
+    *others, route = translate(sid, HOST)
+    assert route == Route(SID_PREFIX, next_hops=(NextHop(device),), encap=local)
+    if sid.behavior is Behavior.END_X:
+        # A link-local next hop is found by an address of its own: see kernel_entries.
+        assert others == [
+            Route(
+                IPv6Network((int(SID) | 1, 128)),
+                next_hops=(NextHop(device, sid.next_hop),),
+            )
+        ]
+    else:
+        assert others == []
 
 
 def test_segments_stay_in_travel_order() -> None:

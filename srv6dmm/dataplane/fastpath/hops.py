@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 
 from srv6dmm.dataplane.fastpath import syscalls
-from srv6dmm.dataplane.fastpath.layout import MAX_HOPS, Hop
+from srv6dmm.dataplane.fastpath.layout import MAX_HOPS, Hop, HopState
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.netlink.adjacency import Adjacency, AdjacencyTable, Who
 
@@ -91,11 +91,13 @@ class Hops:
     def _replace(self, number: int, hop: Hop, fresh: Hop) -> None:
         """Never is an address written that a packet may be reading."""
         if hop.resolved:
-            self._write(number, replace(hop, resolved=False))
+            self._write(number, replace(hop, state=_without_addresses(fresh.state)))
             if fresh.resolved:
                 syscalls.wait_for_programs()
         if fresh.resolved:
-            self._write(number, replace(fresh, resolved=False))
+            self._write(number, replace(fresh, state=HopState.UNKNOWN))
+            self._write(number, fresh)
+        elif hop.state is not fresh.state and not hop.resolved:
             self._write(number, fresh)
 
     def _write(self, number: int, hop: Hop) -> None:
@@ -103,12 +105,19 @@ class Hops:
         self._elements[number] = hop
 
 
+def _without_addresses(state: HopState) -> HopState:
+    return HopState.DOWN if state is HopState.DOWN else HopState.UNKNOWN
+
+
 def _resolved(hop: Hop, adjacency: Adjacency) -> Hop:
+    if hop.ifindex in adjacency.down:
+        return replace(hop, state=HopState.DOWN)
     device = adjacency.devices.get(hop.ifindex)
     mac = adjacency.neighbours.get((hop.ifindex, hop.next_hop.packed))
     if device is None or mac is None:
-        return replace(hop, resolved=False)
-    return Hop(hop.ifindex, hop.next_hop, True, min(device.mtu, 0xFFFF), mac, device.mac)
+        return replace(hop, state=HopState.UNKNOWN)
+    mtu = min(device.mtu, 0xFFFF)
+    return Hop(hop.ifindex, hop.next_hop, HopState.RESOLVED, mtu, mac, device.mac)
 
 
 class Neighbourhood:

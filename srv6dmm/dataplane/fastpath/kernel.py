@@ -25,8 +25,10 @@ from srv6dmm.dataplane.fastpath.layout import (
     BindingKey,
     Config,
     Counter,
+    FlowTables,
     Port,
     PortKey,
+    RuledKey,
     Sid,
     SidCode,
 )
@@ -39,6 +41,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastObject,
     FastPort,
     FastRoute,
+    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -51,7 +54,7 @@ from srv6dmm.dataplane.objects import Identity, KernelFailure
 
 _BOUND = (1).to_bytes(4, "little")
 _CONFIG_KEY = bytes(4)
-_ORDER = ("routes", "paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
+_ORDER = ("ruled", "routes", "paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
 """Of writing: what is named before what names it."""
 SLICE = 8192
 """Counters read at once: a millisecond or two."""
@@ -81,6 +84,7 @@ class FastPath:
         self._hops = Hops(self._maps)
         self._entries = Entries(self._maps, self._interfaces, self._counters, self._hops)
         self._sids: dict[bytes, int] = {}
+        self._ruled: set[bytes] = set()
         self._settings = FastSettings(None)
         self._looked_at = 0
         self._before: dict[int, bytes] = {}
@@ -99,6 +103,7 @@ class FastPath:
         """Take numbers and reference counts from what the maps hold."""
         sids = {key: Sid.unpack(value) for key, value in self._maps.read_all("sids").items()}
         self._hops.adopt()
+        self._ruled = set(self._maps.read_all("ruled"))
         self._sids = {key: found.counter for key, found in sids.items()}
         self._counters.adopt((self._entries.adopt() | set(self._sids.values())) - {0})
         known = self._maps.get("config", _CONFIG_KEY)
@@ -158,6 +163,8 @@ class FastPath:
                     case FastBinding():
                         key = values.binding(item, self._interfaces).pack()
                         batch.add("bindings", key, _BOUND, item)
+                    case FastRuled():
+                        batch.add("ruled", values.ruled(item).pack(), _BOUND, item)
                     case FastSid():
                         self._stage_sid(item, batch)
                     case FastRoute():
@@ -176,7 +183,9 @@ class FastPath:
             except ValueError as error:
                 failures.append(KernelFailure(item.identity, errno.EINVAL, str(error)))
         failures += self._write(batch)
-        if settings or "foreign" in batch.keys:
+        if "ruled" in batch.keys:
+            self._ruled.update(batch.keys["ruled"])
+        if settings or "foreign" in batch.keys or "ruled" in batch.keys:
             failures += self._guard(FastSettings(None).identity, self._write_config)
         for port in ports:
             failures += self._guard(port.identity, partial(self._open_port, port))
@@ -223,7 +232,8 @@ class FastPath:
 
     def _write_config(self) -> None:
         foreign = self._entries.any_foreign
-        element = values.config(self._settings, flows=False, foreign=foreign)
+        flows = FlowTables.RULED if self._ruled else FlowTables(0)
+        element = values.config(self._settings, flows=flows, foreign=foreign)
         self._maps.put("config", {_CONFIG_KEY: element.pack()})
 
     def _open_port(self, port: FastPort) -> None:
@@ -257,7 +267,7 @@ class FastPath:
         for port in (item for item in objects if isinstance(item, FastPort)):
             failures += self._guard(port.identity, partial(self._close_port, port))
         prefixes: list[FastSteering | FastDelivery | FastDrop] = []
-        keys: dict[str, list[bytes]] = {"bindings": [], "sids": [], "routes": []}
+        keys: dict[str, list[bytes]] = {"bindings": [], "sids": [], "routes": [], "ruled": []}
         free: list[int] = []
         for item in objects:
             match item:
@@ -268,6 +278,8 @@ class FastPath:
                     keys["sids"].append(item.sid.packed)
                 case FastRoute():
                     keys["routes"].append(values.route_key(item.locator))
+                case FastRuled():
+                    keys["ruled"].append(values.ruled(item).pack())
                 case FastBinding():
                     with suppress(NoSuchInterface):  # nothing enters where there is no interface
                         keys["bindings"].append(values.binding(item, self._interfaces).pack())
@@ -280,6 +292,9 @@ class FastPath:
             free += self._entries.delete(prefixes)
         for table, gone in keys.items():
             self._maps.delete(table, gone)
+        self._ruled.difference_update(keys["ruled"])
+        if keys["ruled"] and not self._ruled:
+            failures += self._guard(FastSettings(None).identity, self._write_config)
         self._free(free)
         return failures
 
@@ -337,6 +352,7 @@ class FastPath:
             values.binding_of(BindingKey.unpack(key), self._interfaces)
             for key in self._maps.read_all("bindings")
         ]
+        items += [values.ruled_of(RuledKey.unpack(key)) for key in self._maps.read_all("ruled")]
         items += self._read_routes()
         items.append(self._read_settings())
         return {item.identity: item for item in items if item is not None}
@@ -365,6 +381,10 @@ class FastPath:
                 except NoSuchInterface:
                     return None
                 return item if self._maps.get("bindings", key) is not None else None
+            case "fast-ruled":
+                ruled = FastRuled(IPv6Network(str(parts[0])), bool(parts[1]))
+                held = self._maps.get("ruled", values.ruled(ruled).pack())
+                return ruled if held is not None else None
             case "fast-prefix":
                 return self._entries.read(IPv6Network(str(parts[0])))
             case _:

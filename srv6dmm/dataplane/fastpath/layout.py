@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from ipaddress import IPv6Address
 
 from srv6dmm.model.sid import EncapMode, SegmentList
@@ -86,12 +86,13 @@ _STEER, _STEER_LAYOUT = _layout("I I I I", "action path counter reserved")
 _FLOW_KEY, _FLOW_KEY_LAYOUT = _layout(
     "16s 16s 2s 2s B 3s", "source destination source_port destination_port protocol pad"
 )
+_RULED_KEY, _RULED_KEY_LAYOUT = _layout("8s I I", "prefix uplink pad")
 _FOREIGN_KEY, _FOREIGN_KEY_LAYOUT = _layout("I 16s", "length address")
 _PATH, _PATH_LAYOUT = _layout(
     "I H H I H H 16s 16s 144s", "ifindex header_length mtu counter flags hop next_hop last header"
 )
 _HOP, _HOP_LAYOUT = _layout(
-    "I H H 6s 6s I 16s", "ifindex resolved mtu mac source_mac reserved next_hop"
+    "I H H 6s 6s I 16s", "ifindex state mtu mac source_mac reserved next_hop"
 )
 _DELIVERY, _DELIVERY_LAYOUT = _layout(
     "I I 6s 6s H H 16s", "ifindex counter mac source_mac flags mtu next_hop"
@@ -109,6 +110,7 @@ STRUCTURES: dict[str, Layout] = {
     "config": _CONFIG_LAYOUT,
     "steer": _STEER_LAYOUT,
     "flow_key": _FLOW_KEY_LAYOUT,
+    "ruled_key": _RULED_KEY_LAYOUT,
     "foreign_key": _FOREIGN_KEY_LAYOUT,
     "path": _PATH_LAYOUT,
     "hop": _HOP_LAYOUT,
@@ -131,6 +133,22 @@ def assertions() -> str:
             for member, offset in layout.offsets.items()
         ]
     return "\n".join(lines) + "\n"
+
+
+class HopState(IntEnum):
+    """enum hop_state."""
+
+    UNKNOWN = 0
+    RESOLVED = 1
+    DOWN = 2
+    """Its device has no carrier."""
+
+
+class FlowTables(IntFlag):
+    """enum flow_tables."""
+
+    EXACT = 1
+    RULED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +257,23 @@ class FlowKey:
 
 
 @dataclass(frozen=True, slots=True)
+class RuledKey:
+    """struct ruled_key."""
+
+    prefix: bytes
+    """The first eight octets of a /64."""
+    uplink: bool
+
+    def pack(self) -> bytes:
+        return _RULED_KEY.pack(self.prefix, self.uplink, 0)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> RuledKey:
+        prefix, uplink, _ = _RULED_KEY.unpack(data)
+        return cls(prefix, bool(uplink))
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignKey:
     """struct foreign_key."""
 
@@ -299,11 +334,11 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """struct hop. `resolved`: whether the link-layer addresses are known."""
+    """struct hop. Its link-layer addresses mean something when it is resolved."""
 
     ifindex: int
     next_hop: IPv6Address
-    resolved: bool = False
+    state: HopState = HopState.UNKNOWN
     mtu: int = 0
     mac: bytes = bytes(6)
     source_mac: bytes = bytes(6)
@@ -311,7 +346,7 @@ class Hop:
     def pack(self) -> bytes:
         return _HOP.pack(
             self.ifindex,
-            self.resolved,
+            self.state,
             self.mtu,
             self.mac,
             self.source_mac,
@@ -321,8 +356,13 @@ class Hop:
 
     @classmethod
     def unpack(cls, data: bytes) -> Hop:
-        ifindex, resolved, mtu, mac, source_mac, _, next_hop = _HOP.unpack(data)
-        return cls(ifindex, IPv6Address(next_hop), bool(resolved), mtu, mac, source_mac)
+        ifindex, state, mtu, mac, source_mac, _, next_hop = _HOP.unpack(data)
+        return cls(ifindex, IPv6Address(next_hop), HopState(state), mtu, mac, source_mac)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the link-layer addresses are known."""
+        return self.state is HopState.RESOLVED
 
 
 @dataclass(frozen=True, slots=True)

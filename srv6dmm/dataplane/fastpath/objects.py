@@ -125,6 +125,19 @@ class FastDrop:
 
 
 @dataclass(frozen=True, slots=True)
+class FastRuled:
+    """A mobile prefix whose packets, in one direction, the kernel's rules decide on."""
+
+    prefix: IPv6Network
+    uplink: bool
+    """Packets from it; else packets to it."""
+
+    @property
+    def identity(self) -> tuple[str, str, bool]:
+        return ("fast-ruled", as_text(self.prefix), self.uplink)
+
+
+@dataclass(frozen=True, slots=True)
 class FastBinding:
     """A source prefix that may enter at a port, from one link-layer address only."""
 
@@ -145,6 +158,7 @@ FastObject = (
     | FastSteering
     | FastDelivery
     | FastDrop
+    | FastRuled
     | FastBinding
 )
 

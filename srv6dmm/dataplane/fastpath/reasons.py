@@ -42,6 +42,8 @@ class Reason(IntEnum):
     IP_OPTIONS = 24
     NOT_IN_PLACE = 25
     OTHER_HOST = 26
+    FLOW_RULES = 27
+    HOP_DOWN = 28
     TO_SID_BLOCK = 32
     SOURCE_UNBOUND = 33
     NODE_LEFT = 34

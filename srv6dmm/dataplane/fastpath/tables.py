@@ -52,6 +52,7 @@ def maps(limits: Limits) -> tuple[MapSpec, ...]:
         MapSpec("prefixes", HASH, 8, steer, limits.prefixes, NO_PREALLOC),
         MapSpec("prefixes4", HASH, 4, steer, limits.prefixes, NO_PREALLOC),
         MapSpec("flows", HASH, _size("flow_key"), steer, limits.flows, NO_PREALLOC),
+        MapSpec("ruled", HASH, _size("ruled_key"), 4, limits.prefixes, NO_PREALLOC),
         MapSpec("foreign", LPM_TRIE, _size("foreign_key"), steer, limits.foreign, NO_PREALLOC),
         MapSpec("paths", ARRAY, 4, _size("path"), limits.paths),
         MapSpec("hops", ARRAY, 4, _size("hop"), MAX_HOPS),

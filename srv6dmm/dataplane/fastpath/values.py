@@ -10,9 +10,11 @@ from srv6dmm.dataplane.fastpath.layout import (
     BindingKey,
     Config,
     Delivery,
+    FlowTables,
     ForeignKey,
     Path,
     PortRole,
+    RuledKey,
     Sid,
     SidCode,
     outer_header,
@@ -21,6 +23,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     Facing,
     FastBinding,
     FastDelivery,
+    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -76,7 +79,7 @@ def prefix_of(table: str, key: bytes) -> IPv6Network:
     return IPv6Network((found.address, found.length), strict=False)
 
 
-def config(settings: FastSettings, *, flows: bool, foreign: bool) -> Config:
+def config(settings: FastSettings, *, flows: FlowTables, foreign: bool) -> Config:
     """Return the element of `config`."""
     block = settings.sid_block
     return Config(
@@ -176,6 +179,18 @@ def delivery_of(prefix: IPv6Network, found: Delivery, interfaces: InterfaceTable
         found.mtu,
         _text(found.source_mac) if found.flags & DIRECT else None,
     )
+
+
+def ruled(item: FastRuled) -> RuledKey:
+    """Return the key in `ruled`. Raises ValueError unless a /64."""
+    if item.prefix.prefixlen != 64:
+        raise ValueError(f"{item.prefix}: flow rules speak of /64s")
+    return RuledKey(item.prefix.network_address.packed[:8], item.uplink)
+
+
+def ruled_of(found: RuledKey) -> FastRuled:
+    """Return the entry that a key of `ruled` is."""
+    return FastRuled(IPv6Network((found.prefix + bytes(8), 64)), found.uplink)
 
 
 def binding(item: FastBinding, interfaces: InterfaceTable) -> BindingKey:

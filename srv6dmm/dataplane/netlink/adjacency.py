@@ -32,6 +32,8 @@ class Adjacency:
 
     devices: dict[int, Device]
     neighbours: dict[Who, bytes]
+    down: frozenset[int] = frozenset()
+    """Indexes of devices that are there and carry nothing."""
 
 
 class AdjacencyTable:
@@ -65,11 +67,14 @@ class AdjacencyTable:
     def read(self, who: Iterable[Who]) -> Adjacency:
         """Return what the kernel has now: every device, and these neighbours."""
         devices: dict[int, Device] = {}
+        down: set[int] = set()
         for _, data, start, end in self._channel.dump(links.dump_request()):
             _, _, _, index, flags, _ = links.IFINFOMSG.unpack_from(data, start)
             found = attributes(data, start + links.IFINFOMSG.size, end)
             mac, mtu = found.get(n.IFLA_ADDRESS, b""), found.get(n.IFLA_MTU)
-            if flags & n.IFF_UP and flags & n.IFF_LOWER_UP and len(mac) == _MAC and mtu:
+            if not (flags & n.IFF_UP and flags & n.IFF_LOWER_UP):
+                down.add(index)
+            elif len(mac) == _MAC and mtu:
                 devices[index] = Device(mac, number(mtu))
         known: dict[Who, bytes] = {}
         for index, address in who:
@@ -79,7 +84,7 @@ class AdjacencyTable:
             about = neighbours.facts(*answer[1:])
             if about.state & _KNOWN and len(about.link_layer_address) == _MAC:
                 known[index, address] = about.link_layer_address
-        return Adjacency(devices, known)
+        return Adjacency(devices, known, frozenset(down))
 
     def probe(self, who: Iterable[Who]) -> None:
         """Have the kernel ask neighbours whether they are still there (RFC 4861 section 7.3.3).
