@@ -157,7 +157,7 @@ class Changes:
             down=sorted(map(str, state.links_down - before)),
             up=sorted(map(str, before - state.links_down)),
         )
-        return self._reroutes.begin(revision, change, [frozenset(change.routes)])
+        return self._reroutes.begin(revision, change, list(change.rounds))
 
     async def _step(self, published: Published) -> bool:
         """Take a revision of its own for something that routers are to be told."""

@@ -14,11 +14,12 @@ from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.flow_book import EMPTY, FlowBook
 from srv6dmm.core.flow_plans import FlowPlans
 from srv6dmm.core.links import in_force
-from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.paths import NoPath, ShortestPaths
 from srv6dmm.core.policy_paths import PolicyPaths
 from srv6dmm.core.session_plans import SessionPlans, steering_target
 from srv6dmm.core.sids import sid_table
 from srv6dmm.core.static_plans import StaticPlans
+from srv6dmm.core.update_order import update_rounds
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan, PlanEntry, UnderlayRoute, advertise_key, mobile_key
 from srv6dmm.model.sid import SegmentList
@@ -40,6 +41,8 @@ class Rerouting:
     """Router -> what any order is right for: steering, flows, SIDs, what repairs what."""
     routes: dict[str, EntryDelta]
     """Router -> plain routes, whose order decides whether packets run in circles meanwhile."""
+    rounds: list[frozenset[str]]
+    """The routers of `routes`, in that order (core.update_order)."""
 
 
 class Planner:
@@ -62,6 +65,7 @@ class Planner:
         self.down = frozenset(down)
         self.sids: dict[str, RouterSids] = sid_table(topology)
         working = in_force(topology, self.down)
+        self._working = {(end.node, end.interface) for link in working.links for end in link.ends()}
         self.paths = ShortestPaths(working)
         self.choices = PolicyPaths(working, PathComputation(working, self.paths, self.sids))
         self._static = StaticPlans(topology, self.paths, self.sids)
@@ -98,7 +102,7 @@ class Planner:
         self, topology: Topology, down: Collection[LinkEnd], sessions: Iterable[Session]
     ) -> Rerouting:
         """Plan on another topology, or other working links, from now on; return what changes."""
-        static, before = self._static, self._sessions
+        static, before, paths = self._static, self._sessions, self.paths
         self._settle(topology, down)
         at_once, routes = _Changes(), _Changes()
         for router in self._routers:
@@ -112,7 +116,32 @@ class Planner:
                     before.entries(router, session, self.book),
                     self._sessions.entries(router, session, self.book),
                 )
-        return Rerouting(at_once.made(), routes.made())
+        moved = routes.made()
+        rounds = update_rounds(
+            self._next_hops(paths, self.paths, moved), self._next_hops(self.paths, paths, moved)
+        )
+        told = frozenset().union(*rounds)
+        unordered = frozenset(moved) - told  # what changes there is not where packets go next
+        return Rerouting(at_once.made(), moved, [*rounds, *([unordered] if unordered else [])])
+
+    def _next_hops(
+        self, paths: ShortestPaths, others: ShortestPaths, moved: Iterable[str]
+    ) -> dict[str, dict[str, str]]:
+        """Return where routers send packets on, to destinations that some are to send elsewhere.
+
+        Over a link that does not work nobody sends: packets there are repaired, or lost.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for target in self._routers:
+            if all(_hop(paths, r, target) == _hop(others, r, target) for r in moved):
+                continue
+            hops = ((router, _hop(paths, router, target)) for router in self._routers)
+            found[target] = {
+                router: hop[1]
+                for router, hop in hops
+                if hop is not None and (router, hop[0]) in self._working
+            }
+        return found
 
     def plan(self, router: str, state: State) -> Plan:
         """Return the router's whole plan. Raises KeyError for a name that is no router."""
@@ -210,6 +239,16 @@ class _Changes:
     def made(self) -> dict[str, EntryDelta]:
         """Return router -> what changes there; routers without any are left out."""
         return {router: (tuple(put), tuple(gone)) for router, (put, gone) in self._found.items()}
+
+
+def _hop(paths: ShortestPaths, router: str, target: str) -> tuple[str, str] | None:
+    """Return (interface, neighbour) towards a router; None at it, and where no path leads."""
+    if router == target:
+        return None
+    try:
+        return paths.next_hop(router, target)
+    except NoPath:
+        return None
 
 
 def _routes(entries: Iterable[PlanEntry]) -> Iterable[PlanEntry]:
