@@ -16,6 +16,7 @@ from srv6dmm.core.flow_plans import FlowPlans
 from srv6dmm.core.links import in_force
 from srv6dmm.core.paths import NoPath, ShortestPaths
 from srv6dmm.core.policy_paths import PolicyPaths
+from srv6dmm.core.repair import Repairs
 from srv6dmm.core.session_plans import SessionPlans, steering_target
 from srv6dmm.core.sids import sid_table
 from srv6dmm.core.static_plans import StaticPlans
@@ -26,6 +27,8 @@ from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.state import RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
 
+REPAIRED = 64
+"""Domains of so many routers have repairs at every router: each pair of routers takes a search."""
 _REMEMBERED = 1024
 """Sessions whose entries are kept at hand: those in the middle of a roll-out, mostly."""
 
@@ -67,8 +70,11 @@ class Planner:
         working = in_force(topology, self.down)
         self._working = {(end.node, end.interface) for link in working.links for end in link.ends()}
         self.paths = ShortestPaths(working)
-        self.choices = PolicyPaths(working, PathComputation(working, self.paths, self.sids))
-        self._static = StaticPlans(topology, self.paths, self.sids)
+        computation = PathComputation(working, self.paths, self.sids)
+        self.choices = PolicyPaths(working, computation)
+        small = len(topology.routers()) <= REPAIRED
+        repairs = Repairs(working, self.paths, computation, self.sids) if small else None
+        self._static = StaticPlans(topology, self.paths, self.sids, repairs)
         self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())
         self._head_ends = tuple(node.name for node in topology.head_ends())

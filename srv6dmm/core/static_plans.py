@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from srv6dmm.core.paths import NoPath, ShortestPaths
+from srv6dmm.core.repair import Repairs
 from srv6dmm.core.sids import core_interfaces_by_router
 from srv6dmm.core.topology import fixed_hosts_by_router
 from srv6dmm.model.plan import (
@@ -25,11 +26,17 @@ class StaticPlans:
     """Entries by router: interfaces and SIDs as declared, routes over the links that work."""
 
     def __init__(
-        self, declared: Topology, paths: ShortestPaths, sids: dict[str, RouterSids]
+        self,
+        declared: Topology,
+        paths: ShortestPaths,
+        sids: dict[str, RouterSids],
+        repairs: Repairs | None = None,
     ) -> None:
+        """`repairs`: None where a router's neighbours are not to have any."""
         self._topology = declared
         self._paths = paths
         self._sids = sids
+        self._repairs = repairs
         self._hosts = fixed_hosts_by_router(declared)
         self._core_interfaces = core_interfaces_by_router(declared)
         self._core_links = declared.core_links()
@@ -66,8 +73,9 @@ class StaticPlans:
         via = self._topology.nodes[neighbour].link_local
         behind = [host.prefix for host in self._hosts.get(other.name, ())]
         locator = [other.locator.prefix] if other.locator else []
+        repair = self._repairs.towards(node.name, other.name) if self._repairs else None
         for prefix in (*locator, *other.pools, *other.announces, *behind):
-            yield UnderlayRoute(prefix, ((interface, via),))
+            yield UnderlayRoute(prefix, ((interface, via),), repair)
 
     def _settings(self, node: Node) -> RouterSettings:
         domain = self._topology.domain
@@ -103,4 +111,7 @@ class StaticPlans:
                         Behavior.END_X,
                         interface=here.interface,
                         next_hop=self._topology.nodes[there.node].link_local,
+                        repair=self._repairs.of_adjacency(node.name, here.interface)
+                        if self._repairs
+                        else None,
                     )
