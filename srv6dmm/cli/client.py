@@ -65,9 +65,17 @@ class Client:
         """Return the JSON of a POST."""
         return self._json("POST", path, json=body, params=query)
 
-    def put(self, path: str, body: Any) -> Any:
+    def put(self, path: str, body: Any, **query: Any) -> Any:
         """Return the JSON of a PUT."""
-        return self._json("PUT", path, json=body)
+        return self._json("PUT", path, json=body, params=query)
+
+    def patch(self, path: str, body: Any, **query: Any) -> Any:
+        """Return the JSON of a PATCH."""
+        return self._json("PATCH", path, json=body, params=query)
+
+    def delete(self, path: str, **query: Any) -> Any:
+        """Return the JSON of a DELETE."""
+        return self._json("DELETE", path, params=query)
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,8 @@ def register(app: typer.Typer) -> None:
     topo = typer.Typer(help="Topology: check a file, show the one in use.", no_args_is_help=True)
     topo.command("check")(_check)
     topo.command("show")(_show)
+    topo.command("drain")(_drain)
+    topo.command("undrain")(_undrain)
     app.add_typer(topo, name="topo")
 
 
@@ -74,5 +76,42 @@ def _show(controller: Controller = None, json: Json = False) -> None:
         console.print(
             f"{link['a']['node']}:{link['a']['interface']} - "
             f"{link['b']['node']}:{link['b']['interface']}  metric {link['metric']} "
-            f"mtu {link['mtu']}"
+            f"mtu {link['mtu']}{_state(link, topology['down'])}"
         )
+
+
+def _state(link: dict[str, Any], down: list[str]) -> str:
+    ends = [f"{end['node']}:{end['interface']}" for end in (link["a"], link["b"])]
+    if any(end in down for end in ends):
+        return "  down"
+    return "  drained" if link["drained"] else ""
+
+
+End = Annotated[str, typer.Argument(help="Either end of the link, as router:interface.")]
+
+
+def _drain(end: End, controller: Controller = None, json: Json = False) -> None:
+    """Take a link out of use: traffic moves away from it without loss."""
+    _set_drained(end, True, controller, json)
+
+
+def _undrain(end: End, controller: Controller = None, json: Json = False) -> None:
+    """Take a drained link into use again."""
+    _set_drained(end, False, controller, json)
+
+
+def _set_drained(end: str, drained: bool, controller: str | None, json: bool) -> None:
+    from srv6dmm.cli.client import Client
+    from srv6dmm.cli.output import USAGE, console, fail, print_json
+
+    client = Client(controller)
+    links = client.get("/v1/topology/document")["topology"]["links"]
+    found = [link["endpoints"] for link in links if end in link["endpoints"]]
+    if not found:
+        fail(f"{end!r} is no end of a link; `srv6dmm topo show` lists them", USAGE)
+    patch = {"topology": {"links": [{"endpoints": found[0], "drained": drained}]}}
+    answer = client.patch("/v1/topology", patch, wait="applied")
+    if json:
+        print_json(answer)
+    else:
+        console.print(f"revision {answer['revision']}, told to every router")
