@@ -7,6 +7,9 @@ from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.model.plan import RouterSettings
 
+_MOST = 8
+"""A SID has a route for each of so many devices: who loses more carriers at once has no link."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -14,8 +17,9 @@ class Host:
 
     encap_red: bool
     """Whether the kernel has encap.red (Linux 6.0)."""
-    sid_interface: str
-    """A device for SIDs that name none. Not lo: seg6local on lo is silently stripped."""
+    sid_interfaces: tuple[str, ...]
+    """Devices for SIDs that name none, as long as one has a carrier. Not lo: seg6local on lo is
+    silently stripped."""
     fast: bool = False
     """Whether the fast path is to hold what it can hold (mode `ebpf`)."""
     detect: bool = False
@@ -36,17 +40,12 @@ class Host:
         fast: bool = False,
         detect: bool = False,
     ) -> Host:
-        """Return the host that a router's settings make it: SIDs go on a core interface.
+        """Return the host that a router's settings make it: SIDs go on the core interfaces.
 
-        A router without one takes what it has; with nothing but lo its SIDs do not read back,
+        A router without any takes what it has; with nothing but lo its SIDs do not read back,
         and are reported so.
         """
-        devices: list[str] = []
-        if settings is not None:
-            devices += settings.core_interfaces
-            devices += [interface for interface, _, _ in settings.host_interfaces]
-            devices += [settings.access_interface] if settings.access_interface else []
-        host = cls(encap_red, devices[0] if devices else "lo", fast, detect)
+        host = cls(encap_red, _sid_interfaces(settings), fast, detect)
         if settings is None:
             return host
         return replace(
@@ -56,3 +55,13 @@ class Host:
             sid_block=settings.sid_block,
             locator_length=settings.locator_length,
         )
+
+
+def _sid_interfaces(settings: RouterSettings | None) -> tuple[str, ...]:
+    if settings is None:
+        return ("lo",)
+    if settings.core_interfaces:
+        return settings.core_interfaces[:_MOST]
+    others = [interface for interface, _, _ in settings.host_interfaces]
+    others += [settings.access_interface] if settings.access_interface else []
+    return tuple(others[:1] or ["lo"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.agent.host import Host
 from srv6dmm.dataplane.objects import (
     BACKUP_METRIC,
     MAIN_TABLE,
+    METRIC,
     InterfaceAddress,
     LinkAddress,
     NativeObject,
@@ -165,9 +167,26 @@ def _weights(lists: Sequence[SteeringList]) -> list[int]:
 
 
 def _sid(entry: LocalSid, host: Host) -> tuple[Route, ...]:
-    outgoing = entry.behavior in (Behavior.END_X, Behavior.END_DX6)
-    device = entry.interface if outgoing and entry.interface else host.sid_interface
     sid = IPv6Network((entry.sid, 128))
+    encap = Seg6Local(
+        entry.behavior,
+        next_hop=entry.next_hop,
+        next_hop4=entry.next_hop4,
+        table=entry.table,
+        flavors=entry.flavors,
+    )
+    if entry.behavior in (Behavior.END_X, Behavior.END_DX6) and entry.interface is not None:
+        return _adjacency_sid(entry, entry.interface, sid, encap)
+    # It needs no device, but Linux wants one, and takes the next when that has no carrier.
+    return tuple(
+        Route(sid, next_hops=(NextHop(device),), encap=encap, metric=METRIC + number)
+        for number, device in enumerate(host.sid_interfaces)
+    )
+
+
+def _adjacency_sid(
+    entry: LocalSid, device: str, sid: IPv6Network, encap: Seg6Local
+) -> tuple[Route, ...]:
     next_hop = entry.next_hop
     adjacency: tuple[Route, ...] = ()
     if entry.behavior is Behavior.END_X and next_hop is not None and next_hop.is_link_local:
@@ -176,17 +195,7 @@ def _sid(entry: LocalSid, host: Host) -> tuple[Route, ...]:
         via = (NextHop(device, next_hop),)
         next_hop = IPv6Address(int(entry.sid) | 1)
         adjacency = (Route(IPv6Network((next_hop, 128)), next_hops=via),)
-    primary = Route(
-        sid,
-        next_hops=(NextHop(device),),
-        encap=Seg6Local(
-            entry.behavior,
-            next_hop=next_hop,
-            next_hop4=entry.next_hop4,
-            table=entry.table,
-            flavors=entry.flavors,
-        ),
-    )
+    primary = Route(sid, next_hops=(NextHop(device),), encap=replace(encap, next_hop=next_hop))
     if entry.repair is None:
         return (*adjacency, primary)
     end = Seg6Local(Behavior.END, flavors=entry.flavors)

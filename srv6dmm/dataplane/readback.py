@@ -124,7 +124,13 @@ class Reader:
             if about.protocol == PROTOCOL and about.prefix_length == 128:
                 counted = routes.counters(parts)
                 if counted is not None:
-                    found[str(IPv6Address(about.destination))] = counted
+                    sid = str(IPv6Address(about.destination))
+                    before = found.get(sid, (0, 0, 0))
+                    found[sid] = (
+                        before[0] + counted[0],
+                        before[1] + counted[1],
+                        before[2] + counted[2],
+                    )
         return found
 
     def rules(self) -> list[Rule]:

@@ -136,7 +136,7 @@ def way(interface: str, *segments: IPv6Address, weight: int = 1) -> SteeringList
 
 
 END_X = IPv6Address("fc00:9:0:f01::")
-HOST = Host(encap_red=True, sid_interface="left")
+HOST = Host(encap_red=True, sid_interfaces=("left",))
 
 
 def reconciler(wire: Wire) -> Reconciler:

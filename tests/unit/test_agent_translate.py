@@ -32,8 +32,8 @@ from srv6dmm.model.plan import (
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor
 from tests.agents import HOME, LOOPBACK, NODE, NODE_MAC, SETTINGS, advertisement, delivery, steering
 
-HOST = Host(encap_red=True, sid_interface="core0")
-OLD = Host(encap_red=False, sid_interface="core0")
+HOST = Host(encap_red=True, sid_interfaces=("core0",))
+OLD = Host(encap_red=False, sid_interfaces=("core0",))
 SID = IPv6Address("fc00:0:1::e00")
 SID_PREFIX = IPv6Network("fc00:0:1::e00/128")
 
@@ -176,7 +176,7 @@ def test_an_advertisement_is_no_kernel_object() -> None:
 
 
 def test_sids_are_never_hung_on_lo_while_there_is_another_device() -> None:
-    assert Host.of(SETTINGS, True).sid_interface == "core0"
-    assert Host.of(replace(SETTINGS, core_interfaces=()), True).sid_interface == "host0"
+    assert Host.of(SETTINGS, True).sid_interfaces == ("core0", "core1")
+    assert Host.of(replace(SETTINGS, core_interfaces=()), True).sid_interfaces == ("host0",)
     bare = replace(SETTINGS, core_interfaces=(), host_interfaces=())
-    assert Host.of(bare, True).sid_interface == "access"
+    assert Host.of(bare, True).sid_interfaces == ("access",)
