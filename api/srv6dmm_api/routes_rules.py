@@ -88,7 +88,7 @@ def rules_routes(controller: Controller, stopping: asyncio.Event) -> APIRouter:
     async def policy(name: PolicyName, caller: Caller) -> Response:
         """One policy, and who names it. Scope read."""
         caller.require(auth.READ)
-        rules.known("policy", name, controller.state.policies)
+        rules.known("unknown-policy", name, controller.state.policies)
         return Json(rule_views.policy_view(controller, controller.state.policies[name]))
 
     @router.post(
@@ -162,7 +162,7 @@ def rules_routes(controller: Controller, stopping: asyncio.Event) -> APIRouter:
     async def flow(name: FlowName, caller: Caller) -> Response:
         """One flow rule, and what it comes to at every head-end now. Scope read."""
         caller.require(auth.READ)
-        rules.known("flow", name, controller.state.flows)
+        rules.known("unknown-flow", name, controller.state.flows)
         return Json(rule_views.flow_view(controller, controller.state.flows[name]))
 
     @router.post(
@@ -226,7 +226,7 @@ def rules_routes(controller: Controller, stopping: asyncio.Event) -> APIRouter:
     async def group(name: GroupName, caller: Caller) -> Response:
         """One group, and who names it. Scope read."""
         caller.require(auth.READ)
-        rules.known("group", name, controller.state.groups)
+        rules.known("unknown-group", name, controller.state.groups)
         return Json(rule_views.group_view(controller, controller.state.groups[name]))
 
     @router.post(

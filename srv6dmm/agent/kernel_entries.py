@@ -173,6 +173,7 @@ def _sid(entry: LocalSid, host: Host) -> tuple[Route, ...]:
         next_hop=entry.next_hop,
         next_hop4=entry.next_hop4,
         table=entry.table,
+        segments=entry.segments,
         flavors=entry.flavors,
     )
     if entry.behavior in (Behavior.END_X, Behavior.END_DX6) and entry.interface is not None:

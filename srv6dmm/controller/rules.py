@@ -39,7 +39,7 @@ def delete_policy(planner: Planner, name: str) -> Decide:
     """Decide that a policy goes, which nobody may name."""
 
     def decide(state: State) -> Change:
-        known("policy", name, state.policies)
+        known("unknown-policy", name, state.policies)
         _unused("policy", name, FlowChecker(planner, state).users(name))
         return Change(policies_gone=(name,))
 
@@ -61,7 +61,7 @@ def delete_flow(name: str) -> Decide:
     """Decide that a flow rule goes."""
 
     def decide(state: State) -> Change:
-        known("flow", name, state.flows)
+        known("unknown-flow", name, state.flows)
         return Change(flows_gone=(name,))
 
     return decide
@@ -82,7 +82,7 @@ def delete_group(planner: Planner, name: str) -> Decide:
     """Decide that a group goes, which no rule may name."""
 
     def decide(state: State) -> Change:
-        known("group", name, state.groups)
+        known("unknown-group", name, state.groups)
         _unused("group", name, FlowChecker(planner, state).group_users(name))
         return Change(groups_gone=(name,))
 
@@ -136,10 +136,11 @@ def _orphaned(wanted: Topology, state: State) -> list[Fault]:
     return faults
 
 
-def known(kind: str, name: str, records: Mapping[str, object]) -> None:
-    """Raise Refusal `unknown-KIND` unless there is a record of that name."""
+def known(otherwise: str, name: str, records: Mapping[str, object]) -> None:
+    """Raise a Refusal of type `otherwise` (`unknown-KIND`) unless a record has that name."""
     if name not in records:
-        raise Refusal(f"unknown-{kind}", f"there is no {kind} {name!r}", 404)
+        kind = otherwise.removeprefix("unknown-")
+        raise Refusal(otherwise, f"there is no {kind} {name!r}", 404)
 
 
 def _untaken(kind: str, name: str, records: Mapping[str, object], new: bool) -> None:

@@ -326,6 +326,11 @@ class _Walker:
                 self._decapsulated = not self._headers
                 self._step("End.DT6: decapsulate, look the inner packet up", sid.key)
                 return None
+            case Behavior.END_B6_ENCAPS:
+                self._advance(outer, rest, sid)
+                self._push(sid.segments)
+                self._step(f"End.B6.Encaps: on to {_segments(sid.segments)}", sid.key)
+                return None
             case _:
                 raise _Done(Outcome.LEFT, f"{sid.behavior} of {self._router} takes it")
 

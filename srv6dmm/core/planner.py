@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from srv6dmm.core.binding_sids import binding_sids
 from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.flow_book import EMPTY, FlowBook
 from srv6dmm.core.flow_plans import FlowPlans
@@ -102,6 +103,9 @@ class Planner:
                     self._sessions.flow_entries(router, session, old),
                     self._sessions.flow_entries(router, session, book),
                 )
+        for router in self._head_ends:
+            before = binding_sids(router, old, self.choices)
+            changes.add(router, before, binding_sids(router, book, self.choices))
         return changes.made()
 
     def reroute(
@@ -109,12 +113,16 @@ class Planner:
     ) -> Rerouting:
         """Plan on another topology, or other working links, from now on; return what changes."""
         static, before, paths = self._static, self._sessions, self.paths
+        choices = self.choices
         self._settle(topology, down)
         at_once, routes = _Changes(), _Changes()
         for router in self._routers:
             old, new = static.entries(router), self._static.entries(router)
             at_once.add(router, _but_routes(old.values()), _but_routes(new.values()))
             routes.add(router, _routes(old.values()), _routes(new.values()))
+        for router in self._head_ends:
+            old_sids = binding_sids(router, self.book, choices)
+            at_once.add(router, old_sids, binding_sids(router, self.book, self.choices))
         for session in sessions:
             for router in self._head_ends:
                 at_once.add(
@@ -152,6 +160,8 @@ class Planner:
     def plan(self, router: str, state: State) -> Plan:
         """Return the router's whole plan. Raises KeyError for a name that is no router."""
         entries = dict(self._static.entries(router))
+        for sid in binding_sids(router, self.book, self.choices):
+            entries[sid.key] = sid
         for key in sorted(state.sessions):
             for entry in self._sessions.entries(router, state.sessions[key], self.book):
                 entries[entry.key] = entry

@@ -66,6 +66,8 @@ class Seg6Local:
     next_hop4: IPv4Address | None = None
     interface: str | None = None
     table: int | None = None
+    segments: SegmentList = ()
+    """What End.B6.Encaps puts before a packet, in travel order."""
     flavors: tuple[Flavor, ...] = ()
     count: bool = field(default=True, compare=False)
     """Ask for SEG6_LOCAL_COUNTERS (Linux 5.13). Left out of comparisons of read-backs."""

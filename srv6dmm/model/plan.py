@@ -111,6 +111,8 @@ class LocalSid:
     that packets go on to their next segment another way."""
     table: int | None = None
     """Routing table of End.DT6."""
+    segments: SegmentList = ()
+    """The policy's list, which End.B6.Encaps puts before a packet."""
     flavors: tuple[Flavor, ...] = ()
 
     @property

@@ -18,6 +18,7 @@ class Behavior(StrEnum):
     END_DT6 = "End.DT6"
     END_DX4 = "End.DX4"
     END_DX6 = "End.DX6"
+    END_B6_ENCAPS = "End.B6.Encaps"
 
 
 class Flavor(StrEnum):

@@ -79,6 +79,7 @@ ROUTES: dict[str, Route] = {
     "End.DT6": _sid(Seg6Local(Behavior.END_DT6, table=254)),
     "End.DX4": _sid(Seg6Local(Behavior.END_DX4, next_hop4=IPv4Address("192.0.2.2"))),
     "End.DX6": _sid(Seg6Local(Behavior.END_DX6, next_hop=A("2001:db8::2"))),
+    "End.B6.Encaps": _sid(Seg6Local(Behavior.END_B6_ENCAPS, segments=SEGMENTS)),
     "plain": Route(PREFIX, next_hops=(V0,)),
     "default by gateway": Route(IPv6Network("::/0"), next_hops=(GATEWAY,)),
     "multipath": Route(PREFIX, next_hops=(NextHop("v1", A("fe80::9")), GATEWAY)),

@@ -85,6 +85,10 @@ ENDPOINTS = {
         Seg6Local(Behavior.END_DX6, next_hop=IPv6Address("2001:db8::2")),
         "action End.DX6 nh6 2001:db8::2",
     ),
+    "End.B6.Encaps": (
+        Seg6Local(Behavior.END_B6_ENCAPS, segments=SEGMENTS),
+        "action End.B6.Encaps srh segs " + ",".join(map(str, SEGMENTS)),
+    ),
     "psp": (Seg6Local(Behavior.END, flavors=(Flavor.PSP,)), "action End flavors psp"),
     "next-csid": (
         Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,)),
@@ -109,7 +113,7 @@ def test_every_behavior_and_flavor(
     local, words = ENDPOINTS[name]
     local = Seg6Local(
         local.behavior, local.next_hop, local.next_hop4, local.interface, local.table,
-        local.flavors, counting,
+        local.segments, local.flavors, counting,
     )  # fmt: skip
     route = Route(SID, next_hops=(NextHop("v0"),), encap=local)
     assert kernel.put([route]) == []

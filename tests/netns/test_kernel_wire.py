@@ -196,3 +196,27 @@ def test_end_x_sends_by_its_interface(wire: Wire, interface: str) -> None:
         assert tap is (left if interface == "left" else right)
     assert destination(packet) == TARGET
     assert wire.kernel.sid_counters()[str(sid)][0] == 1
+
+
+def test_a_binding_sid_puts_its_policys_list_before_the_packet(wire: Wire) -> None:
+    """RFC 8986 section 4.13: the packet's own header goes on to its next segment, inside."""
+    sid = IPv6Address("fc00:9:0:b6::")
+    local = Seg6Local(Behavior.END_B6_ENCAPS, segments=(FIRST, SECOND, THIRD))
+    route = Route(IPv6Network(f"{sid}/128"), next_hops=(NextHop("left"),), encap=local)
+    assert wire.kernel.put([route]) == []
+    with namespace.inside(wire.host.name):
+        raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, ROUTING)
+    header = struct.pack("=BBBBBBH", UDP, 4, 4, 1, 1, 0, 0) + TARGET.packed + sid.packed
+    datagram = struct.pack("!HHHH", PORT, PORT, 8 + 4, 0) + b"bind"
+    with listen(wire.sink, "l0") as tap:
+        with raw:
+            raw.sendto(header + datagram, (str(sid), 0))
+        _, packet = first_of([tap], b"bind")
+    assert IPv6Address(packet[8:24]) == TUNNEL_SOURCE
+    assert destination(packet) == FIRST
+    assert routing_header(packet) == (2, (THIRD, SECOND, FIRST))
+    inner = packet[40 + 8 + 3 * 16 :]
+    assert IPv6Address(inner[8:24]) == SOURCE
+    assert destination(inner) == TARGET
+    assert routing_header(inner) == (0, (TARGET, sid))
+    assert wire.kernel.sid_counters()[str(sid)][0] == 1

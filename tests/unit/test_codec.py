@@ -40,6 +40,7 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         IPv4Address("192.0.2.1"),
         "core1",
         254,
+        SegmentList((ADDRESS, ADDRESS)),
         tuple(Flavor),
     ),
     plan.Delivery(NETWORK, "acc0", "02:00:00:00:00:01", ADDRESS, 1500, "mn1", 4),

@@ -41,6 +41,7 @@ _ACTIONS = {
     Behavior.END_DT6: n.SEG6_LOCAL_ACTION_END_DT6,
     Behavior.END_DX4: n.SEG6_LOCAL_ACTION_END_DX4,
     Behavior.END_DX6: n.SEG6_LOCAL_ACTION_END_DX6,
+    Behavior.END_B6_ENCAPS: n.SEG6_LOCAL_ACTION_END_B6_ENCAP,
 }
 _BEHAVIOR_OF = {number: behavior for behavior, number in _ACTIONS.items()}
 _FLAVORS = {
@@ -53,6 +54,7 @@ _NEED = {
     Behavior.END_DT6: ("table",),
     Behavior.END_DX4: ("next_hop4",),
     Behavior.END_DX6: ("next_hop",),
+    Behavior.END_B6_ENCAPS: (),
 }
 _MAY = {behavior: set(needed) for behavior, needed in _NEED.items()}
 _MAY[Behavior.END_X].add("interface")
@@ -68,14 +70,24 @@ Counters = tuple[int, int, int]
 
 def encap_head(mode: EncapMode, segments: int) -> bytes:
     """Return everything of an RTA_ENCAP payload before the segments, for a list that long."""
-    if not 1 <= segments <= 126:
-        raise ValueError(f"a segment list has 1 to 126 segments, not {segments}")
     entries = segments + 1 if mode is EncapMode.INLINE else segments
-    srh = _SRH.pack(0, 2 * entries, n.IPV6_SRCRT_TYPE_4, entries - 1, entries - 1, 0, 0)
+    srh = _srh_head(segments, entries)
     length = 4 + 4 + len(srh) + 16 * entries
     head = struct.pack("=HHi", length, n.SEG6_IPTUNNEL_SRH, MODES[mode]) + srh
     # In inline mode the kernel writes the packet's own destination into Segment List[0].
     return head + _UNSPECIFIED if mode is EncapMode.INLINE else head
+
+
+def _srh_head(segments: int, entries: int) -> bytes:
+    if not 1 <= segments <= 126:
+        raise ValueError(f"a segment list has 1 to 126 segments, not {segments}")
+    return _SRH.pack(0, 2 * entries, n.IPV6_SRCRT_TYPE_4, entries - 1, entries - 1, 0, 0)
+
+
+def _srh(segments: SegmentList) -> bytes:
+    """Return a whole segment routing header."""
+    head = _srh_head(len(segments), len(segments))
+    return head + b"".join(segment.packed for segment in reversed(segments))
 
 
 def encode_encap(encap: Seg6Encap) -> bytes:
@@ -121,7 +133,11 @@ def encode_local(local: Seg6Local, interfaces: InterfaceTable) -> bytes:
             raise ValueError(f"{local.behavior} needs {parameter}")
         if given and parameter not in _MAY[local.behavior]:
             raise ValueError(f"{local.behavior} takes no {parameter} in Linux; leave it out")
+    if (local.behavior is Behavior.END_B6_ENCAPS) != bool(local.segments):
+        raise ValueError(f"{local.behavior} with {len(local.segments)} segments cannot be")
     parts = [u32(n.SEG6_LOCAL_ACTION, _ACTIONS[local.behavior])]
+    if local.segments:
+        parts.append(attribute(n.SEG6_LOCAL_SRH, _srh(local.segments)))
     if local.table is not None:
         parts.append(u32(n.SEG6_LOCAL_TABLE, local.table))
     if local.next_hop4 is not None:
@@ -159,8 +175,21 @@ def decode_local(payload: bytes, interfaces: InterfaceTable) -> Seg6Local:
         next_hop4=IPv4Address(next_hop4) if next_hop4 else None,
         interface=interfaces.name(number(oif)) if oif else None,
         table=number(table) if table else None,
+        segments=_listed(found[n.SEG6_LOCAL_SRH]) if n.SEG6_LOCAL_SRH in found else (),
         flavors=flavors,
         count=n.SEG6_LOCAL_COUNTERS in found,
+    )
+
+
+def _listed(srh: bytes) -> SegmentList:
+    """Return the segments of a segment routing header, in travel order."""
+    if len(srh) < 8:
+        raise MalformedMessage(f"a segment routing header of {len(srh)} bytes")
+    last_entry = srh[4]
+    if len(srh) < 8 + 16 * (last_entry + 1):
+        raise MalformedMessage(f"segment list of {last_entry + 1} segments is cut short")
+    return tuple(
+        _address(srh[8 + 16 * index : 24 + 16 * index]) for index in range(last_entry, -1, -1)
     )
 
 
