@@ -27,7 +27,7 @@ from srv6dmm.model.plan import (
     UnreachableRoute,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
-from srv6dmm.model.wire import FromAgent, FromController, Heartbeat, Hello, Welcome
+from srv6dmm.model.wire import FromAgent, FromController, Heartbeat, Hello, LinkReport, Welcome
 
 T = TypeVar("T")
 
@@ -105,8 +105,10 @@ class FakeController:
 
     def __init__(self) -> None:
         self.heard: list[FromAgent] = []
-        """Everything but heartbeats, in order, over all connections."""
+        """Everything but heartbeats and reports of links, in order, over all connections."""
         self.heartbeats = 0
+        self.links_down: tuple[str, ...] | None = None
+        """What the last report of links said."""
         self.connections = 0
         self.authorization: list[str | None] = []
         self.paths: list[str] = []
@@ -133,6 +135,8 @@ class FakeController:
             async with self._news:
                 if isinstance(message, Heartbeat):
                     self.heartbeats += 1
+                elif isinstance(message, LinkReport):
+                    self.links_down = message.down
                 else:
                     self._connection = connection
                     self.heard.append(message)

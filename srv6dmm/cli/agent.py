@@ -133,12 +133,18 @@ def _status(netns: Netns = None, json: Json = False) -> None:
         ),
         0,
     )
+    sids = {
+        item.prefix
+        for item in found.values()
+        if isinstance(item, Route) and isinstance(item.encap, Seg6Local)
+    }
+    counts["sids"] = len(sids)  # each has a route for every core interface
     for item in found.values():
         match item:
             case Route(encap=Seg6Encap()):
                 counts["steering"] += 1
             case Route(encap=Seg6Local()):
-                counts["sids"] += 1
+                pass
             case Route():
                 counts["routes"] += 1
             case Neighbour():

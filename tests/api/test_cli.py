@@ -85,7 +85,7 @@ async def test_the_life_of_a_mobile_node(tmp_path: Path) -> None:
 
 
 async def test_a_list_of_more_than_a_page(tmp_path: Path) -> None:
-    async with shell(tmp_path, agents=False, topology=small_domain(pool_length=48)) as sh:
+    async with shell(tmp_path, topology=small_domain(pool_length=48)) as sh:
         for number in range(501):
             await sh.site.attach("ar1", node=f"mn{number}", event_id=f"e{number}")
         found = await sh.json("mn", "list")
