@@ -16,6 +16,7 @@ from srv6dmm.model.errors import Refusal
 from srv6dmm_api import auth, documents, problems
 from srv6dmm_api.guard import BodyGuard
 from srv6dmm_api.metrics import Metrics
+from srv6dmm_api.routes_alternatives import alternatives_routes
 from srv6dmm_api.routes_domain import domain_routes
 from srv6dmm_api.routes_explain import explain_routes
 from srv6dmm_api.routes_mobility import mobility_routes
@@ -62,6 +63,7 @@ def create_app(
         domain_routes(controller),
         rules_routes(controller, stopping),
         topology_routes(controller, stopping),
+        alternatives_routes(controller),
         explain_routes(controller),
         operations_routes(controller, metrics, events, stopping),
         stream_routes(controller),

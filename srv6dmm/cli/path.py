@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     path = typer.Typer(help="Paths and segment lists.", no_args_is_help=True)
     path.callback()(lambda: None)
     path.command("show")(_show)
+    path.command("alternatives")(_alternatives)
     path.command("explain")(_explain)
     app.add_typer(path, name="path")
 
@@ -41,6 +42,44 @@ def _show(
     for path in found["paths"]:
         console.print(f"{path['prefix']} at {path['from']}", markup=False)
         _print(path)
+
+
+def _alternatives(
+    source: Annotated[str, typer.Argument(help="The head-end.")],
+    target: Annotated[str, typer.Argument(help="The router where paths end.")],
+    objective: Annotated[str, typer.Option(help="igp, te or delay.")] = "igp",
+    count: Annotated[int, typer.Option(help="Paths at most.")] = 3,
+    controller: Controller = None,
+    json: Json = False,
+) -> None:
+    """Show the best paths between two routers, and two that have nothing in common."""
+    from srv6dmm.cli.client import Client
+    from srv6dmm.cli.output import console, print_json
+
+    query = {"from": source, "to": target, "objective": objective, "count": count}
+    found = Client(controller).get("/v1/paths/alternatives", **query)
+    if json:
+        print_json(found)
+        return
+    for number, path in enumerate(found["paths"], start=1):
+        _print_alternative(f"{number}", path)
+    if found["pair"]:
+        console.print(f"two that share no {found['disjoint'].removesuffix('s')}:")
+    else:
+        console.print(f"no disjoint pair: {found['reason']}", markup=False)
+    for name, path in zip("ab", found["pair"], strict=False):
+        _print_alternative(name, path)
+
+
+def _print_alternative(name: str, path: dict[str, Any]) -> None:
+    from srv6dmm.cli.output import console
+
+    console.print(
+        f"{name:>3}  {' '.join(path['path'])}  metric {path['igp_metric']}, te "
+        f"{path['te_metric']}, {path['delay_us']} us",
+        soft_wrap=True,
+    )
+    console.print(f"     {', '.join(path['segments'])}", soft_wrap=True, markup=False)
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
+from srv6dmm.core.disjoint_pair import disjoint_pair
 from srv6dmm.core.graph import NoPath, Weights
 from srv6dmm.core.link_weights import (
     Measure,
@@ -23,7 +24,7 @@ from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.search import ListLimits, Problem, candidates, search
 from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
 from srv6dmm.core.sids import sid_table
-from srv6dmm.model.path import Backup, Path, PathMeasures, Solution
+from srv6dmm.model.path import Backup, DisjointPair, Path, PathMeasures, Solution
 from srv6dmm.model.policy import Constraints, DynamicPath
 from srv6dmm.model.topology import RouterSids, Topology
 
@@ -106,6 +107,25 @@ class PathComputation:
             shared_routers=len((set(path.routers) & set(solution.path.routers)).difference(ends)),
             shared_srlgs=sum(len(link.srlgs & srlgs) for link in own),
         )
+
+    def disjoint_pair(
+        self, head_end: str, endpoint: str, wanted: DynamicPath = _SHORTEST
+    ) -> DisjointPair | None:
+        """Return the two paths that share no router, else no link, and together are the best.
+
+        None where every two paths share a link. Of what is asked for, the objective and what
+        excludes links count here; limits on sums and waypoints are not looked at. Raises NoPath,
+        and NoSegmentList where one of the two has no list within the head-end's limits.
+        """
+        source, target = self._graph.router(head_end), self._graph.router(endpoint)
+        pair = disjoint_pair(self._graph, self._weights_of(wanted), source, target)
+        if pair is None:
+            return None
+        first, second = (
+            self.solution(self._graph.path(source, crossings), wanted)
+            for crossings in (pair.first, pair.second)
+        )
+        return DisjointPair(first, second, pair.disjoint)
 
     def solution(self, path: Path, wanted: DynamicPath = _SHORTEST) -> Solution:
         """Return a given path with its segment list.

@@ -71,10 +71,10 @@ class Planner:
         working = in_force(topology, self.down)
         self._working = {(end.node, end.interface) for link in working.links for end in link.ends()}
         self.paths = ShortestPaths(working)
-        computation = PathComputation(working, self.paths, self.sids)
-        self.choices = PolicyPaths(working, computation)
+        self.computation = PathComputation(working, self.paths, self.sids)
+        self.choices = PolicyPaths(working, self.computation)
         small = len(topology.routers()) <= REPAIRED
-        repairs = Repairs(working, self.paths, computation, self.sids) if small else None
+        repairs = Repairs(working, self.paths, self.computation, self.sids) if small else None
         self._static = StaticPlans(topology, self.paths, self.sids, repairs)
         self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())

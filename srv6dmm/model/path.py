@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.topology import LinkEnd
@@ -71,3 +72,20 @@ class Backup:
     """Without the two ends."""
     shared_srlgs: int
     """Counted once per link of the backup that belongs to one."""
+
+
+class Disjoint(StrEnum):
+    """What two paths between the same ends do not share."""
+
+    ROUTERS = "routers"
+    """Neither routers nor links."""
+    LINKS = "links"
+
+
+@dataclass(frozen=True, slots=True)
+class DisjointPair:
+    """Two solutions between the same ends, the better one first."""
+
+    first: Solution
+    second: Solution
+    disjoint: Disjoint

@@ -49,6 +49,7 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("POST", "/v1/routers/ar1/resync", None, {"admin"}),
     ("PUT", "/v1/routers/ar1/mode", {"mode": "netlink"}, {"admin"}),
     ("GET", "/v1/paths?from=br1&to=ar1", None, READING),
+    ("GET", "/v1/paths/alternatives?from=br1&to=ar1", None, READING),
     ("GET", "/v1/topology", None, READING),
     ("GET", "/metrics", None, READING),
     ("GET", "/v1/paths/explain?mn=mn1&dst=2001:db8:cafe::2", None, READING),

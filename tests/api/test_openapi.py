@@ -44,6 +44,7 @@ OPERATIONS = (
     "POST /v1/routers/{router}/resync",
     "PUT /v1/routers/{router}/mode",
     "GET /v1/paths",
+    "GET /v1/paths/alternatives",
     "GET /v1/paths/explain",
     "GET /v1/topology",
     "PUT /v1/topology",

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import BaseModel
-from srv6dmm_api import explain_shapes, rule_shapes
+from srv6dmm_api import alternative_shapes, explain_shapes, rule_shapes
 
 from srv6dmm.model.plan import FlowSteering
 from srv6dmm.model.topology import Link, LinkEnd, Topology
@@ -307,3 +307,36 @@ async def test_a_topology_that_cannot_be_is_refused_with_the_element(site: Site)
             place.startswith(pointer) and words in message for place, message in found.items()
         ), found
     assert site.controller.topology.revision == 1
+
+
+async def test_alternatives_and_the_pair_that_shares_nothing(site: Site) -> None:
+    found = await get(
+        site, "paths/alternatives?from=br1&to=ar1&count=5", alternative_shapes.AlternativesShape
+    )
+    assert [path["igp_metric"] for path in found["paths"]] == [20, 50]
+    assert found["disjoint"] == "routers"
+    assert [path["links"] for path in found["pair"]] == [
+        ["br1:core0", "tr1:port0"],
+        ["br1:spare"],
+    ]
+    assert all(path["segments"] for path in found["pair"])
+    alone = await get(
+        site, "paths/alternatives?from=br1&to=ar2&count=1", alternative_shapes.AlternativesShape
+    )
+    assert len(alone["paths"]) == 1
+    assert (alone["disjoint"], alone["pair"]) == (None, [])
+    assert "share a link" in alone["reason"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "kind"),
+    [
+        ("from=br1&to=nobody", 404, "unknown-router"),
+        ("from=ar1&to=ar1", 422, "validation"),
+        ("from=br1&to=ar1&count=0", 422, "validation"),
+        ("from=br1&to=ar1&objective=fun", 422, "validation"),
+        ("from=br1", 422, "validation"),
+    ],
+)
+async def test_alternatives_that_cannot_be(site: Site, query: str, status: int, kind: str) -> None:
+    refused(await site.client.get(f"/v1/paths/alternatives?{query}"), status, kind)
