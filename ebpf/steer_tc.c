@@ -5,17 +5,22 @@
 #include "lib/classify.h"
 #include "lib/detect.h"
 #include "lib/encap.h"
+#include "lib/rules.h"
 
+// `dropped`: the reason for it, if the entry says so.
 static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
-                                  struct steer *entry, u32 header)
+                                  const struct steer *entry, u32 header, u32 dropped)
 {
     u32 action = entry->action;
 
     // A promiscuous device shows us what others will forward.
     if (skb->pkt_type != PACKET_HOST)
         return TO_KERNEL(REASON_OTHER_HOST);
-    if (action == STEER_DROP)
-        return DROP(REASON_NODE_LEFT);
+    if (action == STEER_DROP) {
+        if (dropped == REASON_FLOW_DROP)
+            count(entry->counter, packet->length);
+        return DROP(dropped);
+    }
     if (packet->hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
     if (action == STEER_ENCAP) {
@@ -62,15 +67,17 @@ static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packe
     entry = prefixes4.lookup(&address);
     if (!entry)
         return TO_KERNEL(REASON_NO_ENTRY);
-    return follow(skb, packet, entry, sizeof(struct iphdr));
+    return follow(skb, packet, entry, sizeof(struct iphdr), REASON_NODE_LEFT);
 }
 
 static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packet,
                                      const struct port *port)
 {
     u32 reason = parse_ipv6_at(skb, packet, packet->offset);
+    const struct steer *entry = 0;
     const struct config *settings;
-    struct steer *entry;
+    u32 dropped = REASON_NODE_LEFT;
+    struct decision decision;
     u32 zero = 0;
 
     if (reason)
@@ -96,14 +103,20 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
             return DROP(REASON_SOURCE_UNBOUND);
         }
     }
-    if (settings->has_flows & FLOWS_RULED &&
-        (is_ruled(packet->destination.high, 0) ||
-         (port->role == PORT_ACCESS && is_ruled(packet->source.high, 1))))
-        return TO_KERNEL(REASON_FLOW_RULES);
-    entry = steer_of(skb, packet, settings);
+    if (settings->has_flows) {
+        reason = decide(skb, packet, port->role == PORT_ACCESS, &decision);
+        if (reason)
+            return TO_KERNEL(reason);
+        if (decision.order != NO_ORDER) {
+            entry = &decision.steer;
+            dropped = REASON_FLOW_DROP;
+        }
+    }
+    if (!entry)
+        entry = steer_of(packet, settings);
     if (!entry)
         return TO_KERNEL(REASON_NO_ENTRY);
-    return follow(skb, packet, entry, sizeof(struct ipv6hdr));
+    return follow(skb, packet, entry, sizeof(struct ipv6hdr), dropped);
 }
 
 static __always_inline u32 steer_frame(struct __sk_buff *skb)

@@ -25,6 +25,7 @@ from srv6dmm.model.wire import (
     DeltaPlan,
     EntryFailure,
     Failed,
+    FlowTraffic,
     FromController,
     FullPlan,
     Hello,
@@ -229,10 +230,10 @@ class SimulatedAgent:
             report = Report(self.revision or 0, (), (), (), {})
             await self.connection.receive(report)
 
-    async def count(self, *counted: PrefixTraffic) -> None:
+    async def count(self, *counted: PrefixTraffic, flows: tuple[FlowTraffic, ...] = ()) -> None:
         """Tell what its fast path counted, or that there is no news."""
         if self.connection is not None:
-            await self.connection.receive(Telemetry({}, counted, ()))
+            await self.connection.receive(Telemetry({}, counted, (), flows))
 
     async def answer(self) -> None:
         """Say what became of the plan held now."""

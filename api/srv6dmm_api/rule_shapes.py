@@ -59,6 +59,7 @@ _FLOW = {
             "order": 6392,
             "lists": [_LIST],
             "backup": None,
+            "traffic": {"packets": 9120, "bytes": 1276800, "idle_ms": 40},
         }
     ],
 }
@@ -95,6 +96,15 @@ class ListShape(BaseModel):
     weight: int
 
 
+class FlowTrafficShape(BaseModel):
+    """Packets that a router's fast path took for the entry, and since when there were none."""
+
+    model_config = ConfigDict(extra="forbid")
+    packets: int
+    bytes: int
+    idle_ms: int
+
+
 class FlowEntryShape(BaseModel):
     """What a head-end does with the rule's packets now; without lists it drops them."""
 
@@ -105,6 +115,9 @@ class FlowEntryShape(BaseModel):
     order: int
     lists: list[ListShape]
     backup: ListShape | None
+    traffic: FlowTrafficShape | None = Field(
+        description="null: none since the entry was made, or a router in mode netlink."
+    )
 
 
 class FlowShape(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 from srv6dmm import codec
 from srv6dmm.controller.service import Controller
+from srv6dmm.controller.traffic import Traffic
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.flow_checks import FlowChecker
 from srv6dmm.model.flows import FlowRule, Group
@@ -38,6 +39,7 @@ def flow_view(controller: Controller, rule: FlowRule) -> dict[str, Any]:
             "order": entry.order,
             "lists": codec.to_builtins(entry.lists),
             "backup": codec.to_builtins(entry.backup),
+            "traffic": _traffic(controller.flow_traffic(router, entry)),
         }
         for _, session in sorted(state.sessions.items())
         if session.mobile_node in nodes
@@ -46,6 +48,12 @@ def flow_view(controller: Controller, rule: FlowRule) -> dict[str, Any]:
         if isinstance(entry, FlowSteering) and entry.rule == rule.name
     ]
     return {**rule_view(rule), "entries": entries}
+
+
+def _traffic(counted: Traffic | None) -> dict[str, int] | None:
+    if counted is None:
+        return None
+    return {"packets": counted.packets, "bytes": counted.octets, "idle_ms": counted.idle_ms}
 
 
 def group_view(controller: Controller, group: Group) -> dict[str, Any]:

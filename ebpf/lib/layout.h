@@ -42,32 +42,21 @@ struct port {
 struct config {
     struct in6 sid_block;      // packets to it are refused from outside (RFC 8754 section 5.1)
     struct in6 sid_block_mask; // all ones over the prefix length; zero: no block
-    __u32 has_flows;           // enum flow_tables: what to look into before `prefixes`
+    __u32 has_flows;           // look into `ruled` before `prefixes`
     __u32 has_foreign;         // look into `foreign` after `prefixes`
     __u32 event_gap_ms;        // one event per link-layer address in so many milliseconds
     __u32 locator_length;      // bits, of every locator in `routes`; 0: there are none
 };
 
-enum flow_tables {
-    FLOWS_EXACT = 1, // `flows`
-    FLOWS_RULED = 2, // `ruled`
-};
-
-// Mobile prefixes that flow rules speak of: the kernel's rules decide on their packets.
-struct ruled_key {
-    __u64 prefix; // the /64 in network byte order
-    __u32 uplink; // 1: of packets from it, 0: of packets to it
-    __u32 pad;
-};
-
 enum steer_action {
     STEER_ENCAP = 1,
     STEER_DELIVER = 2, // the destination is on a port of this router
-    STEER_DROP = 3,    // its node just left (RFC 5213 section 5.3.5)
+    STEER_DROP = 3,    // its node just left (RFC 5213 section 5.3.5), or a flow rule says so
+    STEER_KERNEL = 4,  // of flow rules: left to the kernel, which has the same rule
 };
 
-// Values of `prefixes` (key: the /64 as u64 in network byte order), `foreign` (LPM), `prefixes4`
-// (key: IPv4 address) and `flows`.
+// Values of `prefixes` (key: the /64 as u64 in network byte order), `foreign` (LPM) and `prefixes4`
+// (key: IPv4 address).
 struct steer {
     __u32 action;
     __u32 path;    // key into `paths`, for STEER_ENCAP
@@ -75,13 +64,70 @@ struct steer {
     __u32 reserved;
 };
 
+// Flow rules, by the mobile prefix they speak of and the direction: all of them in one element, so
+// that they change at once. A packet follows the rule of the smallest order that it matches.
+struct ruled_key {
+    __u64 prefix; // the /64 in network byte order
+    __u32 uplink; // 1: of packets from it, 0: of packets to it
+    __u32 part;   // 0: what programs look at. Others keep rules there is no room for in the first
+};
+
+#define MAX_RULES 16
+#define MAX_LISTS 4
+#define NO_ORDER 0xffffffff
+
+enum rule_flags {
+    RULE_SOURCE_PORTS = 1,      // names ports: what has none does not match
+    RULE_DESTINATION_PORTS = 2,
+};
+
+struct rule {
+    struct in6 source;
+    struct in6 source_mask;
+    struct in6 destination;
+    struct in6 destination_mask;
+    __u32 order;
+    __u32 id;      // the plan entry's number, for the agent
+    __u32 action;  // STEER_ENCAP, STEER_DROP or STEER_KERNEL
+    __u32 counter; // index into `counters`
+    __u16 source_first;
+    __u16 source_last;
+    __u16 destination_first;
+    __u16 destination_last;
+    __u8 protocol;
+    __u8 protocol_mask; // 0: any
+    __u8 dscp;
+    __u8 dscp_mask; // 0: any
+    __u32 flags;
+    // Keys into `paths`, and the sums of the weights up to each; those without a path repeat the
+    // last sum. A path gets weight / sum of the flows (RFC 9256 section 2.11).
+    __u32 paths[MAX_LISTS];
+    __u32 sums[MAX_LISTS];
+};
+
+struct ruleset {
+    __u32 count;
+    __u32 exact; // 1: there are rules of it in `flows`
+    __u32 known; // rules of this order and greater may be missing: the kernel has them
+    __u32 reserved;
+    struct rule rules[MAX_RULES]; // by order
+};
+
+// A rule that takes one 5-tuple. Ports are 0 for protocols without any.
 struct flow_key {
     struct in6 source;
     struct in6 destination;
     __be16 source_port;
     __be16 destination_port;
     __u8 protocol;
-    __u8 pad[3];
+    __u8 uplink; // as in the key of its ruleset
+    __u8 pad[2];
+};
+
+struct flow {
+    struct steer steer;
+    __u32 order;
+    __u32 id;
 };
 
 struct foreign_key {

@@ -18,9 +18,9 @@ BPF_F_TABLE("hash", u64, struct steer, prefixes, 1,
             BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", __be32, struct steer, prefixes4, 1,
             BPF_F_NO_PREALLOC);
-BPF_F_TABLE("hash", struct flow_key, struct steer, flows, 1,
+BPF_F_TABLE("hash", struct flow_key, struct flow, flows, 1, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct ruled_key, struct ruleset, ruled, 1,
             BPF_F_NO_PREALLOC);
-BPF_F_TABLE("hash", struct ruled_key, u32, ruled, 1, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct foreign_key, struct steer, foreign, 1,
             BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, struct path, paths, 1, 0);

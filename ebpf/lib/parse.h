@@ -149,9 +149,14 @@ static __always_inline u32 parse_ipv4_at(struct __sk_buff *skb, struct packet *p
     return 0;
 }
 
-// The upper-layer header of an IPv6 packet: its protocol and offset. Returns 0 when there are more
-// extension headers than we look at, or when a fragment does not hold it.
-static __always_inline int upper_layer(struct __sk_buff *skb, struct packet *packet, u32 *protocol,
+enum upper {
+    UPPER_UNKNOWN = 0,  // more extension headers than we look at, or one that is cut off
+    UPPER_HERE = 1,     // protocol and offset of its header
+    UPPER_FRAGMENT = 2, // a fragment that does not hold it: what follows in the first one
+};
+
+// The upper-layer header of an IPv6 packet.
+static __always_inline u32 upper_layer(struct __sk_buff *skb, struct packet *packet, u32 *protocol,
                                        u32 *offset)
 {
     u32 next = packet->next_header;
@@ -164,21 +169,23 @@ static __always_inline int upper_layer(struct __sk_buff *skb, struct packet *pac
             next != IPPROTO_FRAGMENT) {
             *protocol = next;
             *offset = at;
-            return 1;
+            return UPPER_HERE;
         }
         if (at + 8 > packet->offset + packet->length ||
             bpf_skb_load_bytes(skb, at, header, sizeof(header)))
-            return 0;
+            return UPPER_UNKNOWN;
         if (next == IPPROTO_FRAGMENT) {
-            if (header[2] || header[3] & 0xf8)
-                return 0;
+            if (header[2] || header[3] & 0xf8) {
+                *protocol = header[0];
+                return UPPER_FRAGMENT;
+            }
             at += 8;
         } else {
             at += 8 * (header[1] + 1);
         }
         next = header[0];
     }
-    return 0;
+    return UPPER_UNKNOWN;
 }
 
 static __always_inline int is_local_scope(const struct in6 *address)

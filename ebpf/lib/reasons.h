@@ -36,7 +36,7 @@ enum reason {
     REASON_IP_OPTIONS = 24,
     REASON_NOT_IN_PLACE = 25, // late packet whose path needs more than another destination
     REASON_OTHER_HOST = 26,   // the frame is to another link-layer address
-    REASON_FLOW_RULES = 27,   // flow rules speak of its prefix: the kernel's rules decide
+    REASON_FLOW_RULES = 27,   // a flow rule of its prefix that only the kernel can follow
     REASON_HOP_DOWN = 28,     // the next hop's device has no carrier
     // Dropped (TC_ACT_SHOT).
     REASON_TO_SID_BLOCK = 32,   // from outside to a SID (RFC 8754 section 5.1)
@@ -45,6 +45,7 @@ enum reason {
     REASON_OUTER_SOURCE = 35,   // to a SID from an address that is none of the domain's
     REASON_ECN = 36,            // RFC 6040: CE outside, not-ECT inside
     REASON_STORE_FAILED = 37,   // a header was half written
+    REASON_FLOW_DROP = 38,      // a flow rule whose policy has no path says so
 };
 
 #endif

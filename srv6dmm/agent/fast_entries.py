@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network
+from dataclasses import replace
 
 from srv6dmm.agent.host import Host
+from srv6dmm.agent.kernel_entries import flow_table
+from srv6dmm.dataplane.fastpath.layout import MAX_SEGMENTS
 from srv6dmm.dataplane.fastpath.objects import (
     Facing,
     FastBinding,
     FastDelivery,
     FastDrop,
+    FastFlow,
+    FastList,
     FastObject,
     FastPort,
     FastRoute,
-    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
 )
+from srv6dmm.dataplane.fastpath.rule_layout import MAX_LISTS
+from srv6dmm.dataplane.fastpath.rulesets import MAX_WEIGHTS
 from srv6dmm.model.plan import (
     Advertisement,
     Delivery,
@@ -74,15 +79,41 @@ def fast_objects(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
         case UnderlayRoute():
             return _fast_route(entry, host)
         case FlowSteering():
-            return _ruled(entry)
+            return (_flow(entry, host),)
         case UnreachableRoute() | Advertisement():
             return ()
 
 
-def _ruled(entry: FlowSteering) -> tuple[FastRuled, ...]:
-    """Packets that flow rules may take are left to the kernel, which holds all of the rules."""
-    own = entry.own_prefix.network_address.packed[:8]
-    return (FastRuled(IPv6Network((own + bytes(8), 64)), entry.uplink),)
+def _flow(entry: FlowSteering, host: Host) -> FastFlow:
+    """A rule with lists that do not fit is one too: its packets must not follow the next one."""
+    source = host.source
+    flow = FastFlow(flow_table(entry), entry.selector, entry.uplink, entry.order)
+    if source is None or not _fits(entry):
+        return replace(flow, to_kernel=True)
+    alone = len(entry.lists) == 1
+    lists = tuple(
+        FastList(
+            entry.mode,
+            way.segments,
+            source,
+            way.interface,
+            way.next_hop,
+            way.mtu,
+            1 if alone else way.weight,
+        )
+        for way in entry.lists
+    )
+    return replace(flow, lists=lists)
+
+
+def _fits(entry: FlowSteering) -> bool:
+    lists = entry.lists
+    return (
+        (entry.mode is not EncapMode.INLINE or not lists)
+        and len(lists) <= MAX_LISTS
+        and sum(way.weight for way in lists) <= MAX_WEIGHTS
+        and all(1 <= len(way.segments) <= MAX_SEGMENTS for way in lists)
+    )
 
 
 def _fast_route(entry: UnderlayRoute, host: Host) -> tuple[FastRoute, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
@@ -43,7 +42,6 @@ from srv6dmm.model.sid import Behavior, EncapMode
 
 FLOW_PREFERENCE = 10_000
 """Of the rule of order 0; the last one comes long before the main table's 32766."""
-_FLOW_TABLES = 0x4000_0000
 _LARGEST_WEIGHT = 256
 _LAST_PORT = 65_534
 _ANY = IPv6Network("::/0")
@@ -116,8 +114,7 @@ def _steering(entry: SteeringEntry, host: Host) -> tuple[Route, ...]:
 
 def flow_table(entry: FlowSteering) -> int:
     """Return the number of the routing table that holds a flow's way."""
-    digest = hashlib.sha256(entry.key.encode()).digest()
-    return _FLOW_TABLES | int.from_bytes(digest[:4], "big") >> 2
+    return entry.number
 
 
 def _flow(entry: FlowSteering, host: Host) -> tuple[NativeObject, ...]:

@@ -10,13 +10,16 @@ from typing import Protocol
 
 from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.model.wire import PrefixTraffic, Telemetry
+from srv6dmm.model.wire import FlowTraffic, PrefixTraffic, Telemetry
 
 MAX_PREFIXES = 1000
-"""In one message: some 80 kB. The rest waits for the next."""
+"""Counters in one message, of prefixes and flows: some 80 kB. The rest waits for the next."""
 
 LONGEST_SILENCE_S = 10.0
 """Then it is said that there is no news: who hears nothing must not take that for no packets."""
+
+Owner = IPv6Network | int
+"""Whose a counter is: a prefix, or a flow entry by its number."""
 
 
 class Counting(Protocol):
@@ -25,13 +28,13 @@ class Counting(Protocol):
     def reasons(self) -> dict[Reason, int]:
         """Return the packets counted under each reason."""
 
-    def counted(self) -> list[tuple[int, IPv6Network | None, Counter]]:
+    def counted(self) -> list[tuple[int, Owner | None, Counter]]:
         """Return (number, whose it is, value) of counters that changed since the last call."""
 
 
 @dataclass(slots=True)
 class _Known:
-    prefix: IPv6Network
+    owner: Owner
     counter: Counter
     seen_at: float
     """When this value of `last` was first seen: ages need no tick rate of the kernel's."""
@@ -44,10 +47,10 @@ class Meter:
         self._source = source
         self._clock = clock
         self._known: dict[int, _Known] = {}
-        self._numbers: dict[IPv6Network, int] = {}
+        self._numbers: dict[Owner, int] = {}
         self._untold: dict[int, None] = {}
         """Counters with news, oldest news first."""
-        self._gone: dict[IPv6Network, None] = {}
+        self._gone: dict[Owner, None] = {}
         self._told: dict[str, int] | None = None
         self._told_at = clock()
 
@@ -63,12 +66,12 @@ class Meter:
         After LONGEST_SILENCE_S the word that nothing is.
         """
         now = self._clock()
-        for number, prefix, counter in self._source.counted():
-            self._take(number, prefix, counter, now)
+        for number, owner, counter in self._source.counted():
+            self._take(number, owner, counter, now)
         counts = self._source.reasons()
         reasons = {reason.label: count for reason, count in counts.items() if count}
         numbers = [number for number, _ in zip(self._untold, range(MAX_PREFIXES), strict=False)]
-        gone = [prefix for prefix, _ in zip(self._gone, range(MAX_PREFIXES), strict=False)]
+        gone = [owner for owner, _ in zip(self._gone, range(MAX_PREFIXES), strict=False)]
         silent_s = now - self._told_at
         if reasons == self._told and not numbers and not gone and silent_s < LONGEST_SILENCE_S:
             return None
@@ -76,33 +79,48 @@ class Meter:
         self._told = reasons
         for number in numbers:
             del self._untold[number]
-        for prefix in gone:
-            del self._gone[prefix]
-        told = tuple(self._traffic(self._known[number], now) for number in numbers)
-        return Telemetry(reasons, told, tuple(gone))
+        for owner in gone:
+            del self._gone[owner]
+        return _message(reasons, [self._known[number] for number in numbers], gone, now)
 
-    def _take(self, number: int, prefix: IPv6Network | None, counter: Counter, now: float) -> None:
+    def _take(self, number: int, owner: Owner | None, counter: Counter, now: float) -> None:
         known = self._known.get(number)
-        if known is not None and (known.prefix != prefix or not counter.packets):
-            self._forget(number, known.prefix)
+        if known is not None and (known.owner != owner or not counter.packets):
+            self._forget(number, known.owner)
             known = None
-        if prefix is None or not counter.packets:
+        if owner is None or not counter.packets:
             return
         last = known.counter.last if known is not None else None
         seen_at = known.seen_at if known is not None and last == counter.last else now
-        self._known[number] = _Known(prefix, counter, seen_at)
-        self._numbers[prefix] = number
-        self._gone.pop(prefix, None)
+        self._known[number] = _Known(owner, counter, seen_at)
+        self._numbers[owner] = number
+        self._gone.pop(owner, None)
         self._untold[number] = None
 
-    def _forget(self, number: int, prefix: IPv6Network) -> None:
+    def _forget(self, number: int, owner: Owner) -> None:
         del self._known[number]
         self._untold.pop(number, None)
-        if self._numbers.get(prefix) == number:  # else it is counted elsewhere now
-            del self._numbers[prefix]
-            self._gone[prefix] = None
+        if self._numbers.get(owner) == number:  # else it is counted elsewhere now
+            del self._numbers[owner]
+            self._gone[owner] = None
 
-    @staticmethod
-    def _traffic(known: _Known, now: float) -> PrefixTraffic:
-        idle_ms = round((now - known.seen_at) * 1e3)
-        return PrefixTraffic(known.prefix, known.counter.packets, known.counter.octets, idle_ms)
+
+def _message(
+    reasons: dict[str, int], news: list[_Known], gone: list[Owner], now: float
+) -> Telemetry:
+    prefixes: list[PrefixTraffic] = []
+    flows: list[FlowTraffic] = []
+    for known in news:
+        counter = known.counter
+        counts = counter.packets, counter.octets, round((now - known.seen_at) * 1e3)
+        if isinstance(known.owner, int):
+            flows.append(FlowTraffic(known.owner, *counts))
+        else:
+            prefixes.append(PrefixTraffic(known.owner, *counts))
+    return Telemetry(
+        reasons,
+        tuple(prefixes),
+        tuple(owner for owner in gone if not isinstance(owner, int)),
+        tuple(flows),
+        tuple(owner for owner in gone if isinstance(owner, int)),
+    )

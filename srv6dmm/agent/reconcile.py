@@ -16,9 +16,9 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastBinding,
     FastDelivery,
     FastDrop,
+    FastFlow,
     FastPort,
     FastRoute,
-    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -84,9 +84,7 @@ def _rank(item: KernelObject) -> int:
             return 9  # a filter is attached when all that it looks up is there
         case FastSettings() | FastSid() | FastRoute() | FastSteering() | FastDelivery():
             return 8  # a short cut never before the road
-        case FastRuled():
-            return 8  # behind the rule: it is the kernel's to decide from now on
-        case FastDrop() | FastBinding():
+        case FastFlow() | FastDrop() | FastBinding():
             return 8
         case _:
             return 3  # underlay, unreachable, blackhole; deliveries are lifted to 6

@@ -26,6 +26,7 @@ from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.layout import HopState, PortRole, SteerAction
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.reasons import Reason
+from srv6dmm.dataplane.fastpath.rule_layout import Flow, FlowKey, RuledKey, Ruleset
 from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.model.sid import EncapMode, SegmentList
 
@@ -134,12 +135,13 @@ class FastRouter:
         self.put("prefixes", destination.packed[:8], self.encapsulating(path))
 
     def steer_flow(self, destination: IPv6Address, path: int) -> tuple[bytes, bytes]:
-        """Lead one flow along a path; return the element."""
-        key = layout.FlowKey(
+        """Lead one flow along a path, by a rule of its destination's; return the element."""
+        key = FlowKey(
             SOURCE, destination, frames.SOURCE_PORT, frames.DESTINATION_PORT, socket.IPPROTO_UDP
         ).pack()
-        value = self.encapsulating(path)
+        value = Flow(SteerAction.ENCAP, path, self.counter(), order=0, id=path).pack()
         self.put("flows", key, value)
+        self.put("ruled", RuledKey(destination.packed[:8], False).pack(), Ruleset((), True).pack())
         return key, value
 
     def steer_foreign(self, prefix: IPv6Network, path: int) -> None:

@@ -12,7 +12,7 @@ from srv6dmm.bench.frames import ETHERNET, IPV6, UDP
 from srv6dmm.bench.inject import LiveGenerator
 from srv6dmm.bench.kernel_cases import SIDS, towards
 from srv6dmm.bench.rig import ACCESS, OUT, SECOND_OUT, Rig
-from srv6dmm.dataplane.fastpath import layout
+from srv6dmm.dataplane.fastpath.rule_layout import Flow
 from srv6dmm.model.sid import EncapMode
 
 _BYTES = 100
@@ -40,7 +40,7 @@ def switch_under_load(router: FastRouter, packets: int, cores: tuple[int, int]) 
         router.path(number, EncapMode.ENCAP, segments, device)
         key, value = router.steer_flow(_FLOW, number)
         values.append(value)
-        counters.append(layout.Steer.unpack(value).counter)
+        counters.append(Flow.unpack(value).counter)
     router.configure(flows=True)
     frame = towards(rig, ACCESS, _FLOW)(_BYTES)
     generator = LiveGenerator(frame, rig.way(ACCESS), None, numbered=True)

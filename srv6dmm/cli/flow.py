@@ -114,12 +114,22 @@ def _show(
         )
         for entry in rule.get("entries", ()):
             console.print(
-                f"  {entry['router']}: {entry['source']} to {entry['destination']}", markup=False
+                f"  {entry['router']}: {entry['source']} to {entry['destination']}"
+                f"{_traffic(entry.get('traffic'))}",
+                markup=False,
+                soft_wrap=True,
             )
             for way in entry["lists"]:
                 console.print(f"    {way['weight']} x {' '.join(way['segments'])}", markup=False)
             if not entry["lists"]:
                 console.print("    dropped: no path fits")
+
+
+def _traffic(counted: dict[str, int] | None) -> str:
+    if counted is None:
+        return ""
+    packets, octets, idle_s = counted["packets"], counted["bytes"], counted["idle_ms"] / 1e3
+    return f"  ({packets} packets, {octets} bytes, the last {idle_s:.1f} s ago)"
 
 
 def _match(match: dict[str, Any]) -> str:

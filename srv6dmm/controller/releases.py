@@ -20,7 +20,7 @@ from srv6dmm.controller.turns import Turns
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.release import idle_release_ms, releasable, release
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.plan import PlanEntry, SteeringEntry, mobile_key
+from srv6dmm.model.plan import FlowSteering, PlanEntry, SteeringEntry, mobile_key
 from srv6dmm.model.sid import EncapMode
 from srv6dmm.model.state import Change, Session, SessionKey, State
 
@@ -135,16 +135,20 @@ class Releases:
         idle_s = self._clock.monotonic() - changed.at
         for router, entries in self._planner.session_entries(session).items():
             for entry in entries:
-                if entry.key != mobile_key(prefix):
+                if isinstance(entry, FlowSteering) and entry.own_prefix.subnet_of(prefix):
+                    # Its packets, also those from the prefix, are counted as the flow's.
+                    quiet_s = self._quiet_s(router, entry, entry.number, changed.revision)
+                elif entry.key == mobile_key(prefix):
+                    quiet_s = self._quiet_s(router, entry, prefix, changed.revision)
+                else:
                     continue
-                quiet_s = self._quiet_s(router, entry, prefix, changed.revision)
                 if quiet_s is None:
                     return None
                 idle_s = min(idle_s, quiet_s)
         return int(idle_s * 1e3)
 
     def _quiet_s(
-        self, router: str, entry: PlanEntry, prefix: IPv6Network, revision: int
+        self, router: str, entry: PlanEntry, whose: IPv6Network | int, revision: int
     ) -> float | None:
         if isinstance(entry, SteeringEntry) and entry.mode is EncapMode.INLINE:
             return None  # the kernel's routes alone do that, and do not count
@@ -155,7 +159,7 @@ class Releases:
             or hub.failure(router, frozenset({entry.key})) is not None
         ):
             return None
-        return hub.traffic.quiet_s(router, prefix)
+        return hub.traffic.quiet_s(router, whose)
 
     def _again(self, key: SessionKey, in_ms: int) -> None:
         self._timers.add([(self._clock.now_ms() + max(LOOK_AGAIN_MS, in_ms), (IDLE, key))])

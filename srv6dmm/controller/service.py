@@ -33,7 +33,7 @@ from srv6dmm.core.topology_document import digest
 from srv6dmm.model.errors import Refusal, StoreError
 from srv6dmm.model.events import Answer, Event, Outcome
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.plan import Plan
+from srv6dmm.model.plan import FlowSteering, Plan
 from srv6dmm.model.state import Binding, Change, RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import Topology
 from srv6dmm.model.wire import ForwardingMode, Hello, Report
@@ -271,6 +271,10 @@ class Controller:
     def traffic(self, prefix: IPv6Network) -> list[Traffic]:
         """Return what each router's fast path counted for a prefix."""
         return self._hub.traffic.of(prefix)
+
+    def flow_traffic(self, router: str, entry: FlowSteering) -> Traffic | None:
+        """Return what a router's fast path counted for a flow entry; None when nothing."""
+        return self._hub.traffic.of_flow(router, entry.number)
 
     async def resync(self, router: str) -> Report:
         """Have a router read its kernel back, repair and report. Raises Refusal."""

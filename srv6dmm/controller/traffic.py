@@ -14,7 +14,7 @@ _LABELS = {reason.label: reason.outcome for reason in Reason}
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """A prefix at one router, since the router has an entry for it."""
+    """A prefix or a flow entry at one router, since the router has an entry for it."""
 
     router: str
     packets: int
@@ -41,7 +41,8 @@ class TrafficBook:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._counted: dict[str, dict[IPv6Network, _Counted]] = {}
+        self._counted: dict[str, dict[IPv6Network | int, _Counted]] = {}
+        """By router; what a prefix or (by its number) a flow entry counted."""
         self._reasons: dict[str, dict[str, int]] = {}
         self._told: dict[str, tuple[float, float]] = {}
         """When each router told first and last, by the controller's clock."""
@@ -62,23 +63,35 @@ class TrafficBook:
         counted = self._counted.setdefault(router, {})
         for prefix in told.gone:
             counted.pop(prefix, None)
+        for number in told.flows_gone:
+            counted.pop(number, None)
         for one in told.prefixes:
             newest = now - one.idle_ms / 1e3
             counted[one.prefix] = _Counted(one.packets, one.octets, newest)
+        for flow in told.flows:
+            newest = now - flow.idle_ms / 1e3
+            counted[flow.number] = _Counted(flow.packets, flow.octets, newest)
 
     def of(self, prefix: IPv6Network) -> list[Traffic]:
         """Return what each router counted for a prefix, by name of router."""
-        now = self._clock.monotonic()
-        found = []
-        for router, counted in sorted(self._counted.items()):
-            one = counted.get(prefix)
-            if one is not None:
-                idle_ms = max(0, round((now - one.newest) * 1e3))
-                found.append(Traffic(router, one.packets, one.octets, idle_ms))
-        return found
+        each = (self._at(router, prefix) for router in sorted(self._counted))
+        return [found for found in each if found is not None]
 
-    def quiet_s(self, router: str, prefix: IPv6Network) -> float | None:
+    def of_flow(self, router: str, number: int) -> Traffic | None:
+        """Return what a router counted for a flow entry; None: nothing, or it does not count."""
+        return self._at(router, number)
+
+    def _at(self, router: str, whose: IPv6Network | int) -> Traffic | None:
+        one = self._counted.get(router, {}).get(whose)
+        if one is None:
+            return None
+        idle_ms = max(0, round((self._clock.monotonic() - one.newest) * 1e3))
+        return Traffic(router, one.packets, one.octets, idle_ms)
+
+    def quiet_s(self, router: str, whose: IPv6Network | int) -> float | None:
         """Return for how long a router is known to have had no packet of a prefix, in seconds.
+
+        Or of a flow entry, by its number.
 
         At most since its first word after it connected or changed its mode; None when it does not
         tell of its counters.
@@ -87,7 +100,7 @@ class TrafficBook:
         first, last = self._told.get(router, (now, now - SILENCE_S))
         if now - last >= SILENCE_S:
             return None
-        counted = self._counted.get(router, {}).get(prefix)
+        counted = self._counted.get(router, {}).get(whose)
         return now - (first if counted is None else max(first, counted.newest))
 
     def reasons(self, router: str) -> dict[str, int]:

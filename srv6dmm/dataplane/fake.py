@@ -11,9 +11,9 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastBinding,
     FastDelivery,
     FastDrop,
+    FastFlow,
     FastPort,
     FastRoute,
-    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -185,5 +185,7 @@ def _interfaces_of(item: KernelObject) -> tuple[str, ...]:
             return (item.interface,)
         case FastSid():
             return (item.interface,) if item.interface else ()
-        case TunnelSource() | Sysctl() | Rule() | FastSettings() | FastDrop() | FastRuled():
+        case TunnelSource() | Sysctl() | Rule() | FastSettings() | FastDrop():
             return ()
+        case FastFlow():
+            return tuple(way.interface for way in item.lists)

@@ -6,11 +6,14 @@ entry that changes keeps its key and is replaced in the kernel, never deleted an
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from srv6dmm.model.addresses import as_text
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
+
+_FIRST_FLOW = 0x4000_0000
 
 
 def mobile_key(prefix: IPv6Network) -> str:
@@ -206,6 +209,12 @@ class FlowSteering:
     def key(self) -> str:
         selector = self.selector
         return flow_key(self.rule, selector.source, selector.destination)
+
+    @property
+    def number(self) -> int:
+        """What routers know the entry by, from 0x40000000 on: made of its key alone."""
+        digest = hashlib.sha256(self.key.encode()).digest()
+        return _FIRST_FLOW | int.from_bytes(digest[:4], "big") >> 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,10 +146,22 @@ class PrefixTraffic:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowTraffic:
+    """What a router's fast path did with packets of one flow entry since it was made."""
+
+    number: int
+    """`FlowSteering.number`."""
+    packets: int
+    octets: int
+    idle_ms: int
+    """Since the newest packet, as far as the agent has seen."""
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """What the fast path counted; said when something changed, and every ten seconds.
 
-    The first after a Hello says all, a bounded number of prefixes in each message.
+    The first after a Hello says all, a bounded number of prefixes and flows in each message.
     """
 
     reasons: dict[str, int]
@@ -158,6 +170,10 @@ class Telemetry:
     """Prefixes whose counts changed."""
     gone: tuple[IPv6Network, ...]
     """Prefixes without an entry now; to be forgotten before `prefixes` is taken in."""
+    flows: tuple[FlowTraffic, ...] = ()
+    """Flow entries whose counts changed."""
+    flows_gone: tuple[int, ...] = ()
+    """Flow entries that are there no more, as `gone`."""
 
 
 @dataclass(frozen=True, slots=True)

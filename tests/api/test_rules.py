@@ -13,6 +13,7 @@ from srv6dmm_api import alternative_shapes, explain_shapes, rule_shapes
 
 from srv6dmm.model.plan import FlowSteering
 from srv6dmm.model.topology import Link, LinkEnd, Topology
+from srv6dmm.model.wire import FlowTraffic, Telemetry
 from tests.api.support import Site, refused, running
 from tests.domains import small_domain
 
@@ -58,6 +59,29 @@ async def get(site: Site, path: str, shape: type[BaseModel]) -> dict[str, Any]:
 def flows(site: Site, router: str) -> list[FlowSteering]:
     held = site.agents[router].holds.values()
     return [entry for entry in held if isinstance(entry, FlowSteering)]
+
+
+async def test_what_a_flow_entry_counted(site: Site) -> None:
+    """Per head-end and entry; nothing of it is a metric's label."""
+    await site.attach("ar1", wait="applied")
+    await put(site, "policies/spare", SPARE)
+    await put(site, "flows/voice", VOICE, wait="applied")
+    (flow,) = flows(site, "br1")
+    (entry,) = (await get(site, "flows/voice", rule_shapes.FlowShape))["entries"]
+    assert entry["traffic"] is None
+    told = (FlowTraffic(flow.number, 12, 3400, 700), FlowTraffic(flow.number ^ 1, 1, 1, 1))
+    await site.agents["br1"].tell(Telemetry({}, (), (), told))
+    await site.agents["ar1"].tell(Telemetry({}, (), (), told[1:]))
+    (entry,) = (await get(site, "flows/voice", rule_shapes.FlowShape))["entries"]
+    traffic = entry["traffic"]
+    assert (traffic["packets"], traffic["bytes"]) == (12, 3400)
+    assert 700 <= traffic["idle_ms"] < 700 + 5000
+    text = (await site.client.get("/metrics")).text
+    assert "voice" not in text
+    assert str(flow.number) not in text
+    await site.agents["br1"].tell(Telemetry({}, (), (), (), (flow.number,)))
+    (entry,) = (await get(site, "flows/voice", rule_shapes.FlowShape))["entries"]
+    assert entry["traffic"] is None
 
 
 async def test_a_flow_takes_its_policy_and_gives_it_back(site: Site) -> None:

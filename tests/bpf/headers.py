@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 IPV6, IPV4 = b"\x86\xdd", b"\x08\x00"
 TAGS = (b"\x81\x00", b"\x88\xa8")
 HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS = 0, 43, 44, 60
@@ -102,25 +104,31 @@ def routing(frame: bytes, at: int, room: int) -> str | tuple[int, int, int]:
     return following, left, 8 + 8 * length
 
 
-def flow_of(frame: bytes, at: int) -> bytes | None:
-    """The key of a packet's flow; None where a router cannot or need not read it."""
+class Upper(NamedTuple):
+    """A packet's protocol, and its ports as octets if it has any."""
+
+    protocol: int
+    ports: bytes | None
+
+
+def upper_of(frame: bytes, at: int) -> Upper | None:
+    """The upper layer of a packet; None where a router cannot or need not read it.
+
+    A fragment other than the first has the protocol that follows, and no ports.
+    """
     end = at + 40 + (frame[at + 4] << 8 | frame[at + 5])
     following, place = frame[at + 6], at + 40
     for seen in range(MOST_EXTENSIONS + 1):
         if following not in (HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS):
             break
-        if seen == MOST_EXTENSIONS or place + 8 > end:
+        if place + 8 > end:
             return None
-        if following == FRAGMENT:
-            if frame[place + 2] or frame[place + 3] & 0xF8:
-                return None
-            size = 8
-        else:
-            size = 8 + 8 * frame[place + 1]
+        if following == FRAGMENT and (frame[place + 2] or frame[place + 3] & 0xF8):
+            return Upper(frame[place], None)
+        if seen == MOST_EXTENSIONS:
+            return None
+        size = 8 if following == FRAGMENT else 8 + 8 * frame[place + 1]
         following, place = frame[place], place + size
-    ports = bytes(4)
-    if following in WITH_PORTS:
-        if place + 4 > end:
-            return None
-        ports = frame[place : place + 4]
-    return frame[at + 8 : at + 40] + ports + bytes((following, 0, 0, 0))
+    if following in WITH_PORTS and place + 4 <= end:
+        return Upper(following, frame[place : place + 4])
+    return Upper(following, None)

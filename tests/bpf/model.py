@@ -8,7 +8,9 @@ and the same label.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Network
+from itertools import accumulate
 from typing import NamedTuple
 
 from tests.bpf.headers import (
@@ -19,12 +21,14 @@ from tests.bpf.headers import (
     OPTIONS,
     ROUTING,
     TAGS,
+    WITH_PORTS,
+    Upper,
     after_tunnel,
-    flow_of,
     is_local,
     one_less,
     redestined,
     routing,
+    upper_of,
     wrong_ipv4,
     wrong_ipv6,
 )
@@ -39,12 +43,18 @@ from tests.bpf.tables import (
     END_DX4,
     END_MAP,
     END_X,
+    KERNEL,
+    NO_ORDER,
     PEER,
     PSP,
     REDIRECTABLE,
     Delivery,
+    Exact,
+    Flow,
     Path,
     Port,
+    Rule,
+    Ruleset,
     Sid,
     Steer,
     Tables,
@@ -62,6 +72,15 @@ class Expected(NamedTuple):
     frame: bytes | None = None
     counted: tuple[tuple[int, int], ...] = ()
     flow: tuple[object, ...] | None = None
+    choices: tuple[tuple[int, Expected], ...] = ()
+    """One of these, each up to a share of 2^20: the flow's label, a hash of it, says which."""
+
+    def of(self, label: int) -> Expected:
+        """What is expected of a packet that got this flow label."""
+        if not self.choices:
+            return self
+        total = self.choices[-1][0]
+        return next(one for upto, one in self.choices if label * total < upto << 20)
 
 
 def to_kernel(reason: str) -> Expected:
@@ -74,6 +93,78 @@ def drop(reason: str) -> Expected:
     return Expected(SHOT, reason)
 
 
+class Asked:
+    """The rules of a prefix and direction, in any order."""
+
+    def __init__(self, found: Ruleset, flows: list[tuple[Flow, Exact]]) -> None:
+        self.known = found.known
+        self.rules = [Condition(rule) for rule in found.rules]
+        for flow, exact in flows:
+            ports = (flow.source_port, flow.destination_port)
+            named = flow.protocol in WITH_PORTS
+            rule = Rule(
+                *(exact.order, exact.action, ((exact.path, 1),), exact.counter),
+                *(f"{flow.source}/128", f"{flow.destination}/128", flow.protocol),
+                *([(port, port) for port in ports] if named else (None, None)),
+            )
+            self.rules.append(Condition(rule))
+
+
+class Condition:
+    """Whether a packet matches a rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        ends = [
+            (place, IPv6Network(end, strict=False))
+            for place, end in ((8, rule.source), (24, rule.destination))
+        ]
+        self.masks = [
+            (place, place + 16, int(end.netmask), int(end.network_address))
+            for place, end in ends
+            if end.prefixlen
+        ]
+
+    def holds(self, frame: bytes, at: int, upper: Upper) -> bool:
+        """Tell whether it does."""
+        rule = self.rule
+        if rule.protocol is not None and upper.protocol != rule.protocol:
+            return False
+        if rule.dscp is not None and rule.dscp != (frame[at] & 15) << 2 | frame[at + 1] >> 6:
+            return False
+        for place, named in ((0, rule.source_ports), (2, rule.destination_ports)):
+            if named is not None:
+                if upper.ports is None:
+                    return False
+                port = upper.ports[place] << 8 | upper.ports[place + 1]
+                if not named[0] <= port <= named[1]:
+                    return False
+        return all(
+            int.from_bytes(frame[at + start : at + end], "big") & mask == network
+            for start, end, mask, network in self.masks
+        )
+
+
+def decisive(frame: bytes, at: int, asked: list[Asked]) -> Rule | str | None:
+    """The rule that decides on a packet, or why the kernel must say."""
+    if not asked:
+        return None
+    upper = upper_of(frame, at)
+    if upper is None:
+        return "EXTENSIONS"
+    held = [
+        condition.rule
+        for one in asked
+        for condition in one.rules
+        if condition.holds(frame, at, upper)
+    ]
+    known = min(one.known for one in asked)
+    first = min(held, key=lambda rule: rule.order, default=None)
+    if first is not None and first.order < known:
+        return first
+    return None if known == NO_ORDER else "FLOW_RULES"
+
+
 class Model:
     """A router: its tables, and the addresses of its devices by ifindex."""
 
@@ -81,8 +172,10 @@ class Model:
         self.devices = devices
         self.ports: dict[tuple[int, int], Port] = tables.ports
         self.prefixes: dict[bytes, Steer] = {half(k): v for k, v in tables.prefixes.items()}
-        self.flows: dict[bytes, Steer] = {k.pack(): v for k, v in tables.flows.items()}
-        self.ruled = {(half(prefix), uplink) for prefix, uplink in tables.ruled}
+        self.sets = {
+            whose: Asked(found, [flow for flow in tables.flows.items() if flow[0].set == whose])
+            for whose, found in tables.sets().items()
+        }
         self.paths: dict[int, Path] = tables.paths
         self.deliveries: dict[bytes, Delivery] = {half(k): v for k, v in tables.deliveries.items()}
         self.bindings = {entry.pack() for entry in tables.bindings}
@@ -143,14 +236,20 @@ class Model:
             )
             if key not in self.bindings:
                 return drop("SOURCE_UNBOUND")
-        if (destination[:8], False) in self.ruled:
-            return to_kernel("FLOW_RULES")
-        if role == ACCESS and (source[:8], True) in self.ruled:
-            return to_kernel("FLOW_RULES")
+        length = 40 + (frame[at + 4] << 8 | frame[at + 5])
+        asked = [self.sets.get((destination[:8], False))]
+        if role == ACCESS:
+            asked.append(self.sets.get((source[:8], True)))
+        rule = decisive(frame, at, [one for one in asked if one is not None])
+        if isinstance(rule, str):
+            return to_kernel(rule)
+        if rule is not None and rule.action == KERNEL:
+            return Expected(OK, "FLOW_RULES", None, counts((rule.counter, length)))
+        dropped = drop("NODE_LEFT")
         entry = None
-        if self.flows:
-            flow = flow_of(frame, at)
-            entry = self.flows.get(flow) if flow else None
+        if rule is not None:
+            entry = Steer(rule.action, 0, rule.counter)
+            dropped = Expected(SHOT, "FLOW_DROP", None, counts((rule.counter, length)))
         if entry is None:
             entry = self.prefixes.get(destination[:8])
         if entry is None and self.foreign:
@@ -164,10 +263,9 @@ class Model:
         if frame[:6] != self.devices[ifindex]:
             return to_kernel("OTHER_HOST")
         if entry.action == DROP:
-            return drop("NODE_LEFT")
+            return dropped
         if frame[at + 7] <= 1:
             return to_kernel("HOP_LIMIT")
-        length = 40 + (frame[at + 4] << 8 | frame[at + 5])
         if entry.action == ENCAP:
             label = (frame[at + 1] & 15) << 16 | frame[at + 2] << 8 | frame[at + 3]
             following = frame[at + 6]
@@ -177,9 +275,19 @@ class Model:
                 about = (following, ports)
             traffic_class = (frame[at] & 15) << 4 | frame[at + 1] >> 4
             inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :]
-            return self._encap(
-                entry, frame[:12], inner, length, 41, traffic_class, (source, destination, *about)
-            )
+            flow = (source, destination, *about)
+            paths = rule.paths if rule is not None else ((entry.path, 1),)
+            each = [
+                self._encap(
+                    *(replace(entry, path=path), frame[:12], inner, length),
+                    *(41, traffic_class, flow),
+                )
+                for path, _ in paths
+            ]
+            if len(each) == 1 or each[0].verdict != REDIRECT:
+                return each[0]
+            sums = accumulate(weight for _, weight in paths)
+            return each[0]._replace(choices=tuple(zip(sums, each, strict=True)))
         delivery = self.deliveries.get(destination[:8])
         if delivery is None:
             return to_kernel("NOT_HERE")

@@ -23,7 +23,7 @@ from tests.bpf.calls import Map, Program, Ring
 from tests.bpf.tables import Tables, mac
 
 OK, SHOT, REDIRECT = 0, 2, 7
-COUNTERS = 48  # as many of the counters' indexes are used by tests
+COUNTERS = 64  # as many of the counters' indexes are used by tests
 REASONS_HEADER = Path(__file__).parents[2] / "ebpf" / "lib" / "reasons.h"
 HASHES = (
     *("ports", "prefixes", "prefixes4", "flows", "ruled", "foreign"),
@@ -48,7 +48,14 @@ DEVICES = {
     "other0": "02:00:00:00:d0:01",
 }
 LIMITS = Limits(
-    prefixes=1024, flows=1024, foreign=256, paths=256, counters=256, bindings=1024, sids=256
+    prefixes=1024,
+    flows=1024,
+    rulesets=64,
+    foreign=256,
+    paths=256,
+    counters=256,
+    bindings=1024,
+    sids=256,
 )
 
 

@@ -6,6 +6,7 @@ left as it was could not be told from a right one otherwise.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Network
 from typing import Any
 
@@ -26,15 +27,19 @@ from tests.bpf.tables import (
     END_DX4,
     END_MAP,
     END_X,
+    KERNEL,
     OUTSIDE,
     PEER,
     PSP,
     REDIRECTABLE,
     Binding,
     Delivery,
+    Exact,
     Flow,
     Path,
     Port,
+    Rule,
+    Ruleset,
     Sid,
     Steer,
     Tables,
@@ -255,10 +260,10 @@ def router(devices: dict[str, int]) -> Tables:
 def with_flows(tables: Tables) -> Tables:
     """The same router with flow entries and foreign prefixes."""
     tables.flows = {
-        Flow(NODE, AWAY, 17, 4001, 5002): Steer(ENCAP, 4, 40),
-        Flow(NODE, CORRESPONDENT, 6, 4001, 443): Steer(ENCAP, 4, 41),
-        Flow(CORRESPONDENT, MOVED, 17, 4001, 5002): Steer(ENCAP, 4, 42),
-        Flow(NODE, FOREIGN, 58): Steer(ENCAP, 4, 43),
+        Flow(NODE, AWAY, 17, 4001, 5002): Exact(ENCAP, 4, 40),
+        Flow(NODE, CORRESPONDENT, 6, 4001, 443, uplink=True): Exact(ENCAP, 4, 41),
+        Flow(CORRESPONDENT, MOVED, 17, 4001, 5002): Exact(ENCAP, 4, 42),
+        Flow(NODE, FOREIGN, 58, uplink=True): Exact(ENCAP, 4, 43),
     }
     tables.foreign = {
         "2001:db8:f::/48": Steer(ENCAP, 1, 44),
@@ -266,5 +271,54 @@ def with_flows(tables: Tables) -> Tables:
         "2001:db8:f:1:2::/80": Steer(ENCAP, 3, 46),
         "2001:db8:b1::/48": Steer(ENCAP, 3, 47),
         "2001:db8:f:dead::/64": Steer(DROP),
+    }
+    return tables
+
+
+def with_rules(tables: Tables) -> Tables:
+    """The same router with flow rules of every kind, before and behind those of 5-tuples."""
+    first = tables.paths[1]
+    # As long as the first: which of a rule's paths it is does not say whether a packet fits.
+    tables.paths[5] = replace(first, header=template(SEGMENTS[3:5], False), counter=14)
+    tables.flows = {
+        flow: replace(exact, order=4 + number)
+        for number, (flow, exact) in enumerate(tables.flows.items())
+    }
+    shared = ((1, 3), (5, 1))
+    many = [
+        Rule(10 + n, ENCAP, ((4, 1),), 55, protocol=17, destination_ports=(5010 + n, 5010 + n))
+        for n in range(12)
+    ]
+    tables.ruled = {
+        (AWAY, False): Ruleset(
+            (
+                Rule(1, DROP, (), 48, protocol=6, destination_ports=(400, 500)),
+                Rule(3, ENCAP, shared, 49, dscp=12),
+                Rule(5, ENCAP, ((5, 1),), 50, protocol=17, source_ports=(4000, 4100)),
+                Rule(6, ENCAP, ((1, 1), (5, 1), (1, 2), (5, 4)), 51, protocol=17),
+            )
+        ),
+        (MOVED, False): Ruleset(
+            (
+                Rule(1, ENCAP, ((2, 1),), 52, source="2001:db8:c0::/64", dscp=0, protocol=6),
+                Rule(9, ENCAP, shared, 49, source=f"{NODE}/127", destination=f"{MOVED}/128"),
+            )
+        ),
+        (PEER_NODE, False): Ruleset(
+            (
+                Rule(2, KERNEL, (), 53, protocol=17, destination_ports=(0, 5002), dscp=0),
+                Rule(3, ENCAP, ((4, 1),), 54),
+            )
+        ),
+        (TAGGED_NODE, False): Ruleset((Rule(1, ENCAP, ((4, 1),), 54, dscp=0),), known=2),
+        (NODE, True): Ruleset(
+            (
+                Rule(0, ENCAP, ((4, 1),), 56, destination=f"{FOREIGN}/64", protocol=6),
+                Rule(2, DROP, (), 57, destination=f"{GHOST}/60", source_ports=(0, 65535)),
+                *many,
+                Rule(70, ENCAP, ((77, 1),), 58, protocol=89),
+                Rule(80, ENCAP, ((3, 1),), 59, destination=f"{MOVED_FAR}/128", dscp=0),
+            )
+        ),
     }
     return tables

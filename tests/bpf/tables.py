@@ -7,11 +7,13 @@ packed with the code under test could not see a field at the wrong place.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 ACCESS, OUTSIDE, CORE = 1, 2, 3
-ENCAP, DELIVER, DROP = 1, 2, 3
+ENCAP, DELIVER, DROP, KERNEL = 1, 2, 3, 4
+NO_ORDER = 0xFFFFFFFF
+MOST_RULES, MOST_LISTS = 16, 4
 REDIRECTABLE = 1  # PATH_REDIRECT
 PEER, DIRECT = 1, 2  # DELIVER_PEER, DELIVER_DIRECT
 PSP = 1  # SID_PSP
@@ -143,13 +145,86 @@ class Flow:
     protocol: int
     source_port: int = 0
     destination_port: int = 0
+    uplink: bool = False
 
     def pack(self) -> bytes:
         return (
             octets(self.source)
             + octets(self.destination)
-            + struct.pack("!HHB3x", self.source_port, self.destination_port, self.protocol)
+            + struct.pack(
+                "!HHBB2x",
+                *(self.source_port, self.destination_port, self.protocol, self.uplink),
+            )
         )
+
+    @property
+    def set(self) -> tuple[bytes, bool]:
+        """The set of rules it is of."""
+        return half(self.source if self.uplink else self.destination), self.uplink
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A rule of one 5-tuple."""
+
+    action: int
+    path: int = 0
+    counter: int = 0
+    order: int = 0
+
+    def pack(self) -> bytes:
+        return struct.pack("=6I", self.action, self.path, self.counter, 0, self.order, 0)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`paths`: with their weights."""
+
+    order: int
+    action: int
+    paths: tuple[tuple[int, int], ...] = ()
+    counter: int = 0
+    source: str = "::/0"
+    destination: str = "::/0"
+    protocol: int | None = None
+    source_ports: tuple[int, int] | None = None
+    destination_ports: tuple[int, int] | None = None
+    dscp: int | None = None
+
+    def pack(self) -> bytes:
+        ends = [IPv6Network(end, strict=False) for end in (self.source, self.destination)]
+        packed = b"".join(end.network_address.packed + end.netmask.packed for end in ends)
+        packed += struct.pack("=4I", self.order, 0, self.action, self.counter)
+        packed += struct.pack("=2H", *(self.source_ports or (0, 65535)))
+        packed += struct.pack("=2H", *(self.destination_ports or (0, 65535)))
+        for value in (self.protocol, self.dscp):
+            packed += bytes((value or 0, 0 if value is None else 255))
+        packed += struct.pack(
+            "=I", bool(self.source_ports is not None) | 2 * (self.destination_ports is not None)
+        )
+        numbers, sums, total = [0] * MOST_LISTS, [], 0
+        for place in range(MOST_LISTS):
+            if place < len(self.paths):
+                numbers[place], weight = self.paths[place]
+                total += weight
+            sums.append(total)
+        packed += struct.pack("=8I", *numbers, *sums)
+        assert len(packed) == 128
+        return packed
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """The rules of a prefix and direction, by order."""
+
+    rules: tuple[Rule, ...] = ()
+    exact: bool = False
+    known: int = NO_ORDER
+
+    def pack(self) -> bytes:
+        packed = struct.pack("=4I", len(self.rules), self.exact, self.known, 0)
+        packed += b"".join(rule.pack() for rule in self.rules)
+        return packed.ljust(16 + 128 * MOST_RULES, b"\0")
 
 
 @dataclass(frozen=True)
@@ -177,9 +252,9 @@ class Tables:
     ports: dict[tuple[int, int], Port] = field(default_factory=dict)
     prefixes: dict[str, Steer] = field(default_factory=dict)
     prefixes4: dict[str, Steer] = field(default_factory=dict)
-    flows: dict[Flow, Steer] = field(default_factory=dict)
-    ruled: set[tuple[str, bool]] = field(default_factory=set)
-    """(prefix, uplink) that flow rules speak of."""
+    flows: dict[Flow, Exact] = field(default_factory=dict)
+    ruled: dict[tuple[str, bool], Ruleset] = field(default_factory=dict)
+    """By prefix and whether it is of packets from it (uplink); those of `flows` are added."""
     foreign: dict[str, Steer] = field(default_factory=dict)
     paths: dict[int, Path] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
@@ -189,6 +264,13 @@ class Tables:
     routes: dict[str, int] = field(default_factory=dict)
     """Locator -> number of its next hop. All locators are equally long."""
 
+    def sets(self) -> dict[tuple[bytes, bool], Ruleset]:
+        """Return the sets of rules; those with a 5-tuple among `flows` say so."""
+        found = {(half(prefix), up): value for (prefix, up), value in self.ruled.items()}
+        for flow in self.flows:
+            found[flow.set] = replace(found.get(flow.set, Ruleset()), exact=True)
+        return found
+
     def packed(self) -> dict[str, dict[bytes, bytes]]:
         """Return every map's elements."""
         block = mask = bytes(16)
@@ -197,7 +279,7 @@ class Tables:
         lengths = {IPv6Network(locator).prefixlen for locator in self.routes} or {0}
         settings = struct.pack(
             "=4I",
-            bool(self.flows) | 2 * bool(self.ruled),
+            bool(self.sets()),
             bool(self.foreign),
             self.event_gap_ms,
             *lengths,
@@ -215,8 +297,8 @@ class Tables:
             },
             "flows": {key.pack(): entry.pack() for key, entry in self.flows.items()},
             "ruled": {
-                half(key) + struct.pack("=II", uplink, 0): struct.pack("=I", 1)
-                for key, uplink in self.ruled
+                prefix + struct.pack("=II", uplink, 0): found.pack()
+                for (prefix, uplink), found in self.sets().items()
             },
             "foreign": {
                 struct.pack("=I", network.prefixlen) + network.network_address.packed: entry.pack()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, IPv6Network
-
 import pytest
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import (
@@ -21,9 +19,8 @@ from scapy.packet import Packet, Raw
 
 from tests.bpf import scene
 from tests.bpf.checked import Router, dropped, to_kernel
-from tests.bpf.running import OK, REDIRECT
 from tests.bpf.scene import AWAY, CORRESPONDENT, FOREIGN, NODE, at_access, at_outside, datagram
-from tests.bpf.tables import ENCAP, Flow, Steer
+from tests.bpf.tables import ENCAP, Exact, Flow, Steer
 
 pytestmark = pytest.mark.root
 BY_FLOW, BY_PREFIX = scene.SEGMENTS[5], scene.SEGMENTS[0]
@@ -59,7 +56,7 @@ def test_a_flow_is_counted_as_such(flows: Router) -> None:
     assert outcome.counted == {40: (1, 148), 13: (1, 148)}
 
 
-def test_flows_are_not_looked_at_unless_the_configuration_says_so(flows: Router) -> None:
+def test_flows_are_not_looked_at_unless_a_set_of_rules_says_so(flows: Router) -> None:
     kept = flows.tables.flows
     flows.tables.flows = {}
     flows.fill()
@@ -71,7 +68,7 @@ def test_flows_are_not_looked_at_unless_the_configuration_says_so(flows: Router)
 def test_the_other_direction_is_another_flow(flows: Router) -> None:
     outcome = flows.steer(at_outside(datagram(CORRESPONDENT, scene.MOVED)), "outside0")
     assert Ether(outcome.frame)[IPv6].dst == BY_FLOW
-    flows.tables.flows = {Flow(AWAY, NODE, 17, 5002, 4001): Steer(ENCAP, 4)}
+    flows.tables.flows = {Flow(AWAY, NODE, 17, 5002, 4001): Exact(ENCAP, 4)}
     flows.fill()
     assert way(flows, datagram(NODE, AWAY)) == BY_PREFIX
 
@@ -79,7 +76,7 @@ def test_the_other_direction_is_another_flow(flows: Router) -> None:
 @pytest.mark.parametrize("layer", [TCP, UDP, SCTP])
 def test_ports_are_read_of(flows: Router, layer: type[Packet]) -> None:
     packet = IPv6(src=NODE, dst=AWAY) / layer(sport=70, dport=80) / Raw(bytes(30))
-    flows.tables.flows = {Flow(NODE, AWAY, packet.nh, 70, 80): Steer(ENCAP, 4)}
+    flows.tables.flows = {Flow(NODE, AWAY, packet.nh, 70, 80): Exact(ENCAP, 4)}
     flows.fill()
     assert way(flows, packet) == BY_FLOW
     packet[layer].dport = 81
@@ -125,16 +122,32 @@ def test_a_flow_is_found_behind(flows: Router, headers: list[Packet]) -> None:
     "packet",
     [
         chained(*(options() for _ in range(7))),
+        IPv6(src=NODE, dst=AWAY, nh=60) / Raw(b"\x11\x00\0\0"),
+    ],
+    ids=["seven", "cut-option"],
+)
+def test_what_cannot_be_read_is_the_kernels_where_there_are_rules(
+    flows: Router, packet: Packet
+) -> None:
+    frame = at_access(packet)
+    to_kernel(flows.steer(frame), "EXTENSIONS", frame)
+    flows.tables.flows = {}
+    flows.fill()
+    assert way(flows, packet) == BY_PREFIX
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
         chained(IPv6ExtHdrFragment(id=9, offset=1)),
         chained(IPv6ExtHdrFragment(id=9, offset=0x1F00)),
         chained(IPv6ExtHdrFragment(id=9, offset=2, m=1)),
         IPv6(src=NODE, dst=AWAY) / options(),
         IPv6(src=NODE, dst=AWAY, nh=17) / Raw(b"\x0f\xa1\x13"),
-        IPv6(src=NODE, dst=AWAY, nh=60) / Raw(b"\x11\x00\0\0"),
         IPv6(src=NODE, dst=AWAY, nh=60) / Raw(b"\x11\xff" + bytes(6)),
         IPv6(src=NODE, dst=AWAY, nh=50) / Raw(b"\x0f\xa1\x13\x8a" + bytes(20)),
     ],
-    ids=["seven", "next", "last", "middle", "no-upper", "cut-ports", "cut-option", "beyond", "esp"],
+    ids=["next", "last", "middle", "no-upper", "cut-ports", "beyond", "esp"],
 )
 def test_what_has_no_ports_to_read_goes_by_its_prefix(flows: Router, packet: Packet) -> None:
     assert way(flows, packet) == BY_PREFIX
@@ -168,7 +181,7 @@ class TestForeign:
         assert way(flows, datagram(NODE, AWAY)) == BY_PREFIX
 
     def test_a_flow_goes_before_a_foreign_prefix(self, flows: Router) -> None:
-        flows.tables.flows = {Flow(NODE, FOREIGN, 17, 4001, 5002): Steer(ENCAP, 4)}
+        flows.tables.flows = {Flow(NODE, FOREIGN, 17, 4001, 5002): Exact(ENCAP, 4)}
         flows.fill()
         assert way(flows, datagram(NODE, FOREIGN)) == BY_FLOW
 
@@ -192,40 +205,3 @@ class TestForeign:
         flows.fastpath.maps["foreign"].put(key, Steer(ENCAP, 1).pack())
         frame = at_access(datagram(NODE, FOREIGN))
         to_kernel(flows.steer(frame), "NO_ENTRY", frame)
-
-
-def prefix_of(address: str) -> str:
-    """Return the /64 of an address, as the tables name it."""
-    return str(IPv6Network((int(IPv6Address(address)) >> 64 << 64, 64)).network_address)
-
-
-@pytest.mark.parametrize(
-    ("prefix", "uplink", "left"),
-    [(NODE, True, True), (NODE, False, False), (AWAY, False, True), (AWAY, True, False)],
-)
-def test_what_flow_rules_speak_of_is_the_kernels_to_decide(
-    router: Router, prefix: str, uplink: bool, left: bool
-) -> None:
-    packet = at_access(datagram(NODE, AWAY))
-    router.tables.ruled = {(prefix_of(prefix), uplink)}
-    router.fill()
-    outcome = router.steer(packet)
-    if left:
-        assert (outcome.verdict, outcome.reasons) == (OK, ("FLOW_RULES",))
-        assert outcome.frame == bytes(packet)
-    else:
-        assert outcome.verdict == REDIRECT
-
-
-def test_rules_of_a_source_mean_nothing_to_packets_from_outside(router: Router) -> None:
-    router.tables.ruled = {(prefix_of(CORRESPONDENT), True)}
-    router.fill()
-    outcome = router.steer(at_outside(datagram(CORRESPONDENT, scene.MOVED)), "outside0")
-    assert outcome.verdict == REDIRECT
-
-
-def test_a_source_that_is_not_bound_is_dropped_before_any_rule(router: Router) -> None:
-    router.tables.ruled = {(prefix_of(NODE), True)}
-    router.tables.bindings = []
-    router.fill()
-    assert router.steer(at_access(datagram(NODE, AWAY))).reasons == ("SOURCE_UNBOUND",)

@@ -39,8 +39,7 @@ def _work(fastpath: Fastpath, model: Model, processor: int, count: int, answer: 
 
 @pytest.mark.timeout(max(120, FRAMES // 5000))
 def test_every_frame_is_treated_as_the_model_says(fastpath: Fastpath) -> None:
-    tables = scene.with_flows(scene.router(fastpath.devices))
-    tables.ruled = {(scene.TAGGED_NODE, True), (scene.PEER_NODE, False)}
+    tables = scene.with_rules(scene.with_flows(scene.router(fastpath.devices)))
     fastpath.fill(tables)
     model = Model(tables, {fastpath.devices[name]: mac(at) for name, at in DEVICES.items()})
     processors = sorted(os.sched_getaffinity(0))[:8]

@@ -20,6 +20,8 @@ TESTS = (
     "tests/bpf/test_sid.py::TestLatePackets",
     "tests/bpf/test_steer.py::TestDelivery",
     "tests/bpf/test_steer.py::TestTag",
+    "tests/bpf/test_rules.py::TestMatch",
+    "tests/bpf/test_rules.py::TestOrder",
 )
 # Only what the configuration names: every other plug-in takes seconds to import.
 PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "tests.kernels.recording")

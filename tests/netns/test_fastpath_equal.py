@@ -28,6 +28,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
+from srv6dmm.agent.host import Host
+from srv6dmm.agent.translate import translate
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import loader, pins
 from srv6dmm.dataplane.fastpath.kernel import FastPath
@@ -36,6 +38,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     Facing,
     FastBinding,
     FastDelivery,
+    FastFlow,
     FastPort,
     FastSettings,
     FastSid,
@@ -55,6 +58,7 @@ from srv6dmm.dataplane.objects import (
     Sysctl,
     TunnelSource,
 )
+from srv6dmm.model.plan import FlowSelector, FlowSteering, SteeringList
 from srv6dmm.model.sid import Behavior, EncapMode
 from tests.netns.kernels import Space, cable, spaces
 
@@ -222,7 +226,7 @@ class Router:
         return slow, quick
 
 
-NATIVE = ("route", "neighbour", "address", "tunsrc", "sysctl", "link")
+NATIVE = ("rule", "route", "neighbour", "address", "tunsrc", "sysctl", "link")
 
 
 def tap(space: Space, interface: str) -> socket.socket:
@@ -358,6 +362,60 @@ def test_head_end_of_ipv4(wired: Router, segments: tuple[IPv6Address, ...]) -> N
     for packet in INNER_4.values():
         slow, quick = wired.both(NODE_PORT, packet, Reason.STEERED)
         check(slow, quick, inner, HEAD_END_4)
+
+
+NEAR, AWAY = IPv6Network("2001:db8:1::/64"), IPv6Network("2001:db8:2::/64")
+FLOWS: dict[str, tuple[FlowSelector, set[str]]] = {
+    "everything": (FlowSelector(NEAR, AWAY), set(INNER)),
+    "udp": (
+        FlowSelector(NEAR, AWAY, 17),
+        set(INNER) - {"tcp", "echo"},
+    ),
+    "a port": (
+        FlowSelector(NEAR, AWAY, 17, None, (5002, 5002)),
+        set(INNER) - {"tcp", "echo", "later fragment"},
+    ),
+    "5-tuple": (
+        FlowSelector(
+            IPv6Network(f"{NODE}/128"), IPv6Network(f"{FAR}/128"), 6, (4001, 4001), (443, 443)
+        ),
+        {"tcp"},
+    ),
+    "dscp": (FlowSelector(NEAR, AWAY, dscp=0x0A), {"echo"}),
+    "icmp": (FlowSelector(NEAR, AWAY, 58), {"echo"}),
+}
+BY_PREFIX, BY_FLOW = SEGMENTS[:1], SEGMENTS[1:]
+# Linux reads no ports in a fragment, not in the first either; docs/flows.md.
+NO_PORTS_IN_LINUX = {("a port", "first fragment")}
+
+
+@pytest.mark.parametrize("uplink", [False, True])
+@pytest.mark.parametrize("name", FLOWS)
+def test_flow(wired: Router, name: str, uplink: bool) -> None:
+    """Which packets a rule takes, and what they become."""
+    steer(wired, EncapMode.ENCAP_RED, BY_PREFIX)
+    selector, taken = FLOWS[name]
+    way = SteeringList(BY_FLOW, CORE_PORT, LEFT_HOP, 1500)
+    entry = FlowSteering("f", selector, 3, (way,), EncapMode.ENCAP_RED, "mn", uplink=uplink)
+    host = Host(encap_red=True, sid_interfaces=(CORE_PORT,), fast=True, source=SOURCE)
+    objects = translate(entry, host)
+    wired.put(*objects)
+    try:
+        for kind, packet in INNER.items():
+            before = wired.fast.reasons()[Reason.FLOW_RULES]
+            slow, quick = wired.both(NODE_PORT, packet, Reason.STEERED)
+            assert wired.fast.reasons()[Reason.FLOW_RULES] == before
+            segments = BY_FLOW if kind in taken else BY_PREFIX
+            assert quick[ETHERNET + 24 : ETHERNET + 40] == segments[0].packed, kind
+            if (name, kind) in NO_PORTS_IN_LINUX:
+                assert slow[ETHERNET + 24 : ETHERNET + 40] == BY_PREFIX[0].packed
+                continue
+            inner = ETHERNET + outer_length(EncapMode.ENCAP_RED, len(segments))
+            check(slow, quick, inner, HEAD_END)
+    finally:
+        native = [item for item in objects if item.identity[0] in NATIVE]
+        assert wired.fast.delete([one for one in objects if isinstance(one, FastFlow)]) == []
+        assert wired.kernel.delete(native) == []  # type: ignore[arg-type]
 
 
 def test_flow_labels_keep_flows_together_and_apart(wired: Router) -> None:

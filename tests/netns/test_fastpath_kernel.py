@@ -116,7 +116,7 @@ def paths_of(fast: FastPath) -> dict[int, Path]:
     """Return the paths that entries name, as the map has them."""
     entries = fast._maps.read_all("prefixes").values()
     used = {entry.path for entry in map(Steer.unpack, entries) if entry.path}
-    assert used == fast._entries._paths.by_id.keys()
+    assert used == fast._ways.known.keys()
     return {
         number: Path.unpack(fast._maps.get("paths", number.to_bytes(4, "little")) or b"")
         for number in used

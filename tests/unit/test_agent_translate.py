@@ -8,7 +8,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 import pytest
 
 from srv6dmm.agent.host import Host
+from srv6dmm.agent.kernel_entries import flow_table
 from srv6dmm.agent.translate import translate
+from srv6dmm.dataplane.fastpath.objects import FastFlow, FastList
 from srv6dmm.dataplane.objects import (
     InterfaceAddress,
     LinkAddress,
@@ -16,6 +18,7 @@ from srv6dmm.dataplane.objects import (
     NextHop,
     Route,
     RouteKind,
+    Rule,
     Seg6Encap,
     Seg6Local,
     Sysctl,
@@ -23,9 +26,12 @@ from srv6dmm.dataplane.objects import (
 )
 from srv6dmm.model.plan import (
     DropEntry,
+    FlowSelector,
+    FlowSteering,
     LocalSid,
     PlanEntry,
     RouterSettings,
+    SteeringList,
     UnderlayRoute,
     UnreachableRoute,
 )
@@ -180,3 +186,84 @@ def test_sids_are_never_hung_on_lo_while_there_is_another_device() -> None:
     assert Host.of(replace(SETTINGS, core_interfaces=()), True).sid_interfaces == ("host0",)
     bare = replace(SETTINGS, core_interfaces=(), host_interfaces=())
     assert Host.of(bare, True).sid_interfaces == ("access",)
+
+
+NEAR, FAR = IPv6Network("2001:db8:2::/64"), IPv6Network("2001:db8:1::/64")
+FAST = Host(
+    encap_red=True,
+    sid_interfaces=("core0",),
+    fast=True,
+    source=IPv6Address("fc00:0:1::1"),
+)
+
+
+def _way(*segments: str, weight: int = 1, interface: str = "core0") -> SteeringList:
+    listed = tuple(IPv6Address(segment) for segment in segments)
+    return SteeringList(listed, interface, IPv6Address("fe80::2"), 1600, weight)
+
+
+def _flow(*lists: SteeringList, **fields: object) -> FlowSteering:
+    selector = FlowSelector(NEAR, FAR, 17, None, (5000, 5010), 46)
+    entry = FlowSteering("voice", selector, 5, lists, EncapMode.ENCAP_RED, "mn1")
+    return replace(entry, **fields)  # type: ignore[arg-type]
+
+
+def _fast(entry: FlowSteering, host: Host = FAST) -> FastFlow:
+    (found,) = [item for item in translate(entry, host) if isinstance(item, FastFlow)]
+    return found
+
+
+def test_a_flow_is_a_rule_of_the_fast_path_too() -> None:
+    ways = _way("fc00:0:2::d06", weight=3), _way("fc00:0:3::e00", "fc00:0:2::d06")
+    entry = _flow(*ways)
+    rule = next(item for item in translate(entry, FAST) if isinstance(item, Rule))
+    found = _fast(entry)
+    assert found == FastFlow(
+        rule.table,
+        entry.selector,
+        False,
+        5,
+        tuple(
+            FastList(
+                EncapMode.ENCAP_RED,
+                way.segments,
+                IPv6Address("fc00:0:1::1"),
+                "core0",
+                IPv6Address("fe80::2"),
+                1600,
+                way.weight,
+            )
+            for way in ways
+        ),
+    )
+    assert found.prefix == FAR
+    assert _fast(replace(entry, uplink=True)).prefix == NEAR
+    assert found.number == flow_table(entry) == entry.number
+
+
+def test_the_weight_of_a_list_that_is_alone_is_none() -> None:
+    assert _fast(_flow(_way("fc00:0:2::d06", weight=7))).lists[0].weight == 1
+
+
+def test_a_flow_without_lists_drops_whatever_the_mode() -> None:
+    for mode in EncapMode:
+        found = _fast(_flow(mode=mode))
+        assert (found.lists, found.to_kernel) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("entry", "host"),
+    [
+        (_flow(*(_way("fc00:0:2::d06") for _ in range(5))), FAST),
+        (_flow(_way(*(f"fc00:0:{n}::e00" for n in range(1, 8)))), FAST),
+        (_flow(_way("fc00:0:2::d06"), mode=EncapMode.INLINE), FAST),
+        (_flow(_way("fc00:0:2::d06", weight=1 << 31), _way("fc00:0:3::d06", weight=1 << 31)), FAST),
+        (_flow(_way("fc00:0:2::d06")), replace(FAST, source=None)),
+    ],
+    ids=["lists", "segments", "inline", "weights", "source"],
+)
+def test_lists_that_do_not_fit_are_the_kernels(entry: FlowSteering, host: Host) -> None:
+    """It stays a rule: the packets must not follow the next one, or their prefix."""
+    found = _fast(entry, host)
+    assert (found.lists, found.to_kernel) == ((), True)
+    assert (found.order, found.selector) == (entry.order, entry.selector)

@@ -77,6 +77,7 @@ MESSAGES: tuple[wire.FromAgent | wire.FromController, ...] = (
     wire.Heartbeat(7),
     wire.Report(3, ("a",), (), ("b", "c"), {"fc00::1": (1, 2, 3)}),
     wire.Telemetry({"steered": 7}, (wire.PrefixTraffic(NETWORK, 3, 4200, 15),), (NETWORK,)),
+    wire.Telemetry({}, (), (), (wire.FlowTraffic(0x4000_0001, 3, 4200, 15),), (0x4000_0002,)),
     wire.LinkReport(("core0", "core1")),
     wire.Detected("solicitation", "02:00:00:00:00:01", ADDRESS, 1_700_000_000_000),
     wire.ModeReport("ebpf", "netlink", "no tcx and no clsact"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ipaddress import IPv6Network
 
-from srv6dmm.agent.meter import LONGEST_SILENCE_S, MAX_PREFIXES, Meter
+from srv6dmm.agent.meter import LONGEST_SILENCE_S, MAX_PREFIXES, Meter, Owner
 from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.model.wire import PrefixTraffic, Telemetry
+from srv6dmm.model.wire import FlowTraffic, PrefixTraffic, Telemetry
 
 P, Q = IPv6Network("2001:db8:1::/64"), IPv6Network("2001:db8:2::/64")
 
@@ -18,18 +18,18 @@ class Router:
     def __init__(self) -> None:
         self.now = 100.0
         self.counts: dict[Reason, int] = {Reason.STEERED: 0}
-        self.changed: list[tuple[int, IPv6Network | None, Counter]] = []
+        self.changed: list[tuple[int, Owner | None, Counter]] = []
         self.meter = Meter(self, lambda: self.now)
 
     def reasons(self) -> dict[Reason, int]:
         return self.counts
 
-    def counted(self) -> list[tuple[int, IPv6Network | None, Counter]]:
+    def counted(self) -> list[tuple[int, Owner | None, Counter]]:
         changed, self.changed = self.changed, []
         return changed
 
-    def set(self, number: int, prefix: IPv6Network | None, packets: int, last: int) -> None:
-        self.changed.append((number, prefix, Counter(packets, packets * 100, last)))
+    def set(self, number: int, owner: Owner | None, packets: int, last: int) -> None:
+        self.changed.append((number, owner, Counter(packets, packets * 100, last)))
 
 
 def test_the_first_word_is_said_and_then_only_news() -> None:
@@ -122,3 +122,31 @@ def test_who_listens_anew_is_told_everything() -> None:
     assert told is not None
     assert told.reasons == {"steered": 5}
     assert {one.prefix: one.packets for one in told.prefixes} == {P: 5, Q: 6}
+
+
+FLOW = 0x4000_0005
+
+
+def test_flows_are_told_beside_prefixes() -> None:
+    router = Router()
+    router.set(1, P, 5, 777)
+    router.set(2, FLOW, 6, 778)
+    told = router.meter.read()
+    assert told == Telemetry(
+        {}, (PrefixTraffic(P, 5, 500, 0),), (), (FlowTraffic(FLOW, 6, 600, 0),)
+    )
+    router.now += 1.5
+    router.set(2, FLOW, 6, 778)
+    told = router.meter.read()
+    assert told == Telemetry({}, (), (), (FlowTraffic(FLOW, 6, 600, 1500),))
+    router.set(2, None, 0, 0)
+    assert router.meter.read() == Telemetry({}, (), (), (), (FLOW,))
+
+
+def test_a_counter_goes_from_a_flow_to_a_prefix() -> None:
+    router = Router()
+    router.set(1, FLOW, 5, 777)
+    router.meter.read()
+    router.set(1, Q, 2, 800)
+    told = router.meter.read()
+    assert told == Telemetry({}, (PrefixTraffic(Q, 2, 200, 0),), (), (), (FLOW,))

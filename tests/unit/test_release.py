@@ -13,8 +13,10 @@ import pytest
 from srv6dmm.core import mobility
 from srv6dmm.core.release import idle_release_ms, releasable, release
 from srv6dmm.model.events import AttachEvent, DetachEvent
+from srv6dmm.model.flows import Direction, FlowMatch, FlowRule
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.plan import Advertisement, mobile_key
+from srv6dmm.model.plan import Advertisement, FlowSteering, mobile_key
+from srv6dmm.model.policy import CandidatePath, DynamicPath, Policy, WeightedPath
 from srv6dmm.model.state import (
     Change,
     LeaseState,
@@ -24,7 +26,7 @@ from srv6dmm.model.state import (
     SessionPhase,
     State,
 )
-from srv6dmm.model.wire import ModeReport, PrefixTraffic
+from srv6dmm.model.wire import FlowTraffic, ModeReport, PrefixTraffic
 from tests.domains import small_domain
 from tests.simulated import FailingStore, FakeClock, SimulatedDomain
 
@@ -219,6 +221,34 @@ async def test_a_packet_anywhere_keeps_a_prefix_and_only_that(router: str) -> No
         used = domain.prefix("ar1")
         for _ in range(3):
             await domain.agents[router].count(domain.packet(used))
+            await domain.pass_time(IDLE_S - 10)
+        assert domain.anchors() == ["ar1", "ar3"]
+        await domain.pass_time(30)
+        assert domain.anchors() == ["ar3"]
+
+
+@pytest.mark.parametrize("direction", [Direction.UPLINK, Direction.DOWNLINK])
+async def test_packets_that_a_flow_rule_takes_keep_their_prefix(direction: Direction) -> None:
+    """No router counts them as the prefix's, those that the node sends least of all."""
+    small = small_domain()
+    border = replace(small.nodes["br1"], announces=(IPv6Network("2001:db8:cafe::/64"),))
+    topology = replace(small, nodes={**small.nodes, "br1": border})
+    async with counting(topology=topology) as domain:
+        policy = Policy("any", (CandidatePath((WeightedPath(DynamicPath()),)),))
+        rule = FlowRule("voice", "any", "mn1", match=FlowMatch(protocol=17), direction=direction)
+        rules = Change(policies=(policy,), flows=(rule,))
+        await domain.controller.change_rules(lambda _: rules)
+        for anchor in ("ar1", "ar2", "ar3"):
+            await domain.attach(anchor)
+        used = domain.prefix("ar1")
+        (router, number), *_ = [
+            (agent.router, entry.number)
+            for agent in domain.agents.values()
+            for entry in agent.entries.values()
+            if isinstance(entry, FlowSteering) and entry.own_prefix == used
+        ]
+        for packets in range(1, 4):
+            await domain.agents[router].count(flows=(FlowTraffic(number, packets, 100, 0),))
             await domain.pass_time(IDLE_S - 10)
         assert domain.anchors() == ["ar1", "ar3"]
         await domain.pass_time(30)

@@ -10,12 +10,10 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from ipaddress import IPv6Network
 
-from srv6dmm.dataplane.fastpath import syscalls, values
-from srv6dmm.dataplane.fastpath.hops import Hops
-from srv6dmm.dataplane.fastpath.layout import Delivery, Path, Steer, SteerAction
+from srv6dmm.dataplane.fastpath import values
+from srv6dmm.dataplane.fastpath.layout import Delivery, Steer, SteerAction
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.objects import (
     FastDelivery,
@@ -23,9 +21,9 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastObject,
     FastSteering,
 )
-from srv6dmm.dataplane.fastpath.paths import Numbers, PathTable
+from srv6dmm.dataplane.fastpath.paths import Numbers
+from srv6dmm.dataplane.fastpath.ways import Ways
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable
-from srv6dmm.model.sid import EncapMode
 
 TABLES = ("prefixes", "foreign")
 _STEER = struct.Struct("=IIII")
@@ -66,17 +64,15 @@ class Entries:
     """The entries of one namespace's maps."""
 
     def __init__(
-        self, maps: Maps, interfaces: InterfaceTable, counters: Numbers, hops: Hops
+        self, maps: Maps, interfaces: InterfaceTable, counters: Numbers, ways: Ways
     ) -> None:
         self._maps = maps
         self._interfaces = interfaces
         self._counters = counters
-        self._hops = hops
-        self._paths = PathTable(maps.size("paths"), counters, syscalls.wait_for_programs)
+        self._ways = ways
         self._foreign: dict[bytes, bytes] = {}
         self._filled = False
         """Whether there may be a /64: into empty maps much is written at once."""
-        self._ways: dict[tuple[object, ...], int] = {}
         self._owners: list[bytes | None] = [None] * maps.size("counters")
         """Whose each counter is: the key in `prefixes`, or the longer one in `foreign`."""
 
@@ -85,28 +81,21 @@ class Entries:
         """Whether there is a prefix of another length than 64."""
         return bool(self._foreign)
 
-    def adopt(self) -> set[int]:
-        """Take over what the maps hold; return the counters that are taken."""
+    def adopt(self, used: Counter[int]) -> set[int]:
+        """Take over what the maps hold; return the counters that are taken.
+
+        How often entries name which path is added to `used`.
+        """
         self._foreign = self._maps.read_all("foreign")
         self._owners = [None] * len(self._owners)
         self._filled = False
-        used: Counter[int] = Counter()
         for key, value in self._elements():
             action, path, counter, _ = _STEER.unpack(value)
             self._owners[counter] = key
             self._filled = True
             if action == _ENCAP:
                 used[path] += 1
-        # Not the whole array: it is megabytes, and prefixes share few paths.
-        paths = {
-            number: Path.unpack(found)
-            for number in used
-            if (found := self._maps.get("paths", number.to_bytes(4, "little"))) is not None
-        }
-        self._paths.adopt(paths, used)
-        self._ways.clear()
-        taken = {number for number, key in enumerate(self._owners) if key is not None}
-        return taken | {path.counter for path in paths.values()}
+        return {number for number, key in enumerate(self._owners) if key is not None}
 
     def _elements(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every entry of both maps."""
@@ -134,26 +123,10 @@ class Entries:
                 self._enter(item, int(SteerAction.DROP), 0, batch)
 
     def _way(self, item: FastSteering, batch: Batch) -> int:
-        """Return the id of a steering entry's path, written before the entry if it is new."""
-        way = (
-            item.mode is EncapMode.ENCAP,
-            item.interface,
-            item.mtu,
-            int(item.source),
-            int(item.next_hop),
-            *map(int, item.segments),
-        )
-        number = self._ways.get(way)
-        if number is None:
-            path = values.path(item, self._interfaces)
-            path = replace(path, hop=self._hops.number(path.ifindex, path.next_hop))
-            number, new = self._paths.find(path)
-            if not number:
-                raise ValueError(f"map paths is full ({self._maps.size('paths')} paths)")
-            if new:
-                element = self._paths.by_id[number].pack()
-                batch.add("paths", number.to_bytes(4, "little"), element, item)
-            self._ways[way] = number
+        """Return the number of a steering entry's path, written before the entry if it is new."""
+        number, element = self._ways.number(item)
+        if element is not None:
+            batch.add("paths", number.to_bytes(4, "little"), element, item)
         return number
 
     def _enter(self, item: PrefixObject, action: int, path: int, batch: Batch) -> None:
@@ -166,11 +139,11 @@ class Entries:
         else:
             old_action, old_path, counter, _ = _STEER.unpack(before)
             if old_action == _ENCAP:
-                self._paths.drop(old_path)
+                self._ways.drop(old_path)
             elif old_action == _DELIVER != action:
                 batch.afterwards.append(key)
         if action == _ENCAP:
-            self._paths.use(path)
+            self._ways.use(path)
         value = _STEER.pack(action, path, counter, 0)
         if table == "foreign":
             self._foreign[key] = value
@@ -186,22 +159,12 @@ class Entries:
                 self._forget_owner(counter)
                 self._counters.give_back(counter)
                 if action == _ENCAP:
-                    self._paths.drop(path)
-        self._sweep()
+                    self._ways.drop(path)
+        self._ways.sweep()
 
     def _forget_owner(self, counter: int) -> None:
         if counter:
             self._owners[counter] = None
-
-    def _sweep(self) -> None:
-        """Forget paths nobody names any more; their elements stay until they are written anew."""
-        if self._paths.forget_unused():
-            self._ways.clear()
-
-    @property
-    def hops(self) -> set[int]:
-        """The next hops that paths name."""
-        return {path.hop for path in self._paths.by_id.values()}
 
     def delete(self, items: Sequence[PrefixObject]) -> list[int]:
         """Delete entries and what only they named; return the counters that are free now."""
@@ -217,13 +180,13 @@ class Entries:
                 free.append(counter)
                 self._forget_owner(counter)
                 if action == _ENCAP:
-                    self._paths.drop(path)
+                    self._ways.drop(path)
                 elif action == _DELIVER:
                     keys.setdefault("deliveries", []).append(key)
         for table in (*TABLES, "deliveries"):
             if table in keys:
                 self._maps.delete(table, keys[table])
-        self._sweep()
+        self._ways.sweep()
         return free
 
     # --- reading back ------------------------------------------------------------------------
@@ -231,10 +194,7 @@ class Entries:
     def read_all(self) -> list[PrefixObject]:
         """Return every entry, as adopted."""
         deliveries = self._maps.read_all("deliveries")
-        ways = {
-            number: values.way_of(path, self._interfaces)
-            for number, path in self._paths.by_id.items()
-        }
+        ways = self._ways.told()
         found: list[PrefixObject] = []
         for key, value in self._elements():
             entry = Steer.unpack(value)
@@ -256,7 +216,7 @@ class Entries:
         }
         orphans = self._maps.read_all("deliveries").keys() - delivered
         self._maps.delete("deliveries", list(orphans))
-        self._sweep()
+        self._ways.sweep()
 
     def read(self, prefix: IPv6Network) -> PrefixObject | None:
         """Return what the maps say of a prefix now."""
@@ -271,8 +231,7 @@ class Entries:
         if entry.action == SteerAction.DELIVER:
             delivery = self._maps.get("deliveries", key)
         elif entry.action == SteerAction.ENCAP:
-            found = self._maps.get("paths", entry.path.to_bytes(4, "little"))
-            way = None if found is None else values.way_of(Path.unpack(found), self._interfaces)
+            way = self._ways.read(entry.path)
         return self._object(prefix, entry, delivery, way)
 
     def _object(

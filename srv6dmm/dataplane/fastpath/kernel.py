@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pathlib import Path as FilePath
 from srv6dmm.dataplane import namespace
 from srv6dmm.dataplane.fastpath import values
 from srv6dmm.dataplane.fastpath.entries import Batch, Entries
+from srv6dmm.dataplane.fastpath.flow_entries import FlowEntries
 from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.hops import Hops, Neighbourhood
 from srv6dmm.dataplane.fastpath.layout import (
@@ -25,10 +27,8 @@ from srv6dmm.dataplane.fastpath.layout import (
     BindingKey,
     Config,
     Counter,
-    FlowTables,
     Port,
     PortKey,
-    RuledKey,
     Sid,
     SidCode,
 )
@@ -38,10 +38,10 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastBinding,
     FastDelivery,
     FastDrop,
+    FastFlow,
     FastObject,
     FastPort,
     FastRoute,
-    FastRuled,
     FastSettings,
     FastSid,
     FastSteering,
@@ -49,12 +49,13 @@ from srv6dmm.dataplane.fastpath.objects import (
 from srv6dmm.dataplane.fastpath.paths import Numbers
 from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.dataplane.fastpath.ring import Ring
+from srv6dmm.dataplane.fastpath.ways import Ways
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
 from srv6dmm.dataplane.objects import Identity, KernelFailure
 
 _BOUND = (1).to_bytes(4, "little")
 _CONFIG_KEY = bytes(4)
-_ORDER = ("ruled", "routes", "paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
+_ORDER = ("routes", "paths", "deliveries", "sids", "bindings", "foreign", "prefixes")
 """Of writing: what is named before what names it."""
 SLICE = 8192
 """Counters read at once: a millisecond or two."""
@@ -82,9 +83,10 @@ class FastPath:
         self._interfaces = _Interfaces(self._load_links)
         self._counters = Numbers(self._maps.size("counters"))
         self._hops = Hops(self._maps)
-        self._entries = Entries(self._maps, self._interfaces, self._counters, self._hops)
+        self._ways = Ways(self._maps, self._interfaces, self._counters, self._hops)
+        self._entries = Entries(self._maps, self._interfaces, self._counters, self._ways)
+        self._flows = FlowEntries(self._maps, self._counters, self._ways)
         self._sids: dict[bytes, int] = {}
-        self._ruled: set[bytes] = set()
         self._settings = FastSettings(None)
         self._looked_at = 0
         self._before: dict[int, bytes] = {}
@@ -103,9 +105,10 @@ class FastPath:
         """Take numbers and reference counts from what the maps hold."""
         sids = {key: Sid.unpack(value) for key, value in self._maps.read_all("sids").items()}
         self._hops.adopt()
-        self._ruled = set(self._maps.read_all("ruled"))
         self._sids = {key: found.counter for key, found in sids.items()}
-        self._counters.adopt((self._entries.adopt() | set(self._sids.values())) - {0})
+        used: Tally[int] = Tally()
+        taken = self._entries.adopt(used) | self._flows.adopt(used) | set(self._sids.values())
+        self._counters.adopt((taken | self._ways.adopt(used)) - {0})
         known = self._maps.get("config", _CONFIG_KEY)
         if known is not None:
             self._settings = values.settings_of(Config.unpack(known))
@@ -113,7 +116,8 @@ class FastPath:
     def tidy(self) -> None:
         """Delete what a predecessor that was killed wrote in vain. For the agent only."""
         self._entries.tidy()
-        used = self._entries.hops
+        self._flows.tidy()
+        used = {path.hop for path in self._ways.known.values()}
         used |= {Sid.unpack(value).hop for value in self._maps.read_all("sids").values()}
         used |= {
             int.from_bytes(value, "little") for value in self._maps.read_all("routes").values()
@@ -124,18 +128,22 @@ class FastPath:
         """Return how many packets were counted under each reason, since the maps were made."""
         return self._maps.reasons()
 
-    def counted(self) -> list[tuple[int, IPv6Network | None, Counter]]:
+    def counted(self) -> list[tuple[int, IPv6Network | int | None, Counter]]:
         """Return the counters that changed since they were looked at last, a part at each call.
 
-        Each with its number, the prefix whose it is now, and what it says; so many calls go
-        through all of them as there are SLICEs.
+        Each with its number, whose it is now (a prefix, or the number of a flow's plan entry), and
+        what it says; so many calls go through all of them as there are SLICEs.
         """
         first = self._looked_at
         before = self._before.get(first, b"")
         self._before[first], changes = self._maps.changed_counters(first, SLICE, before)
         following = first + SLICE
         self._looked_at = following if self._counters.taken_from(following) else 0
-        return [(number, self._entries.owner(number), counter) for number, counter in changes]
+        return [(number, self._owner(number), counter) for number, counter in changes]
+
+    def _owner(self, number: int) -> IPv6Network | int | None:
+        flow = self._flows.owner(number)
+        return self._entries.owner(number) if flow is None else flow
 
     def arrivals(self) -> Ring:
         """Return the reader of what ports with `detect` tell; there is to be one at a time."""
@@ -154,6 +162,7 @@ class FastPath:
         failures: list[KernelFailure] = []
         batch = Batch()
         ports: list[FastPort] = []
+        flows: list[FastFlow] = []
         settings = False
         for item in objects:
             try:
@@ -163,8 +172,8 @@ class FastPath:
                     case FastBinding():
                         key = values.binding(item, self._interfaces).pack()
                         batch.add("bindings", key, _BOUND, item)
-                    case FastRuled():
-                        batch.add("ruled", values.ruled(item).pack(), _BOUND, item)
+                    case FastFlow():
+                        flows.append(item)
                     case FastSid():
                         self._stage_sid(item, batch)
                     case FastRoute():
@@ -183,9 +192,9 @@ class FastPath:
             except ValueError as error:
                 failures.append(KernelFailure(item.identity, errno.EINVAL, str(error)))
         failures += self._write(batch)
-        if "ruled" in batch.keys:
-            self._ruled.update(batch.keys["ruled"])
-        if settings or "foreign" in batch.keys or "ruled" in batch.keys:
+        if flows:
+            failures += self._flows.put(flows)
+        if settings or "foreign" in batch.keys or flows:
             failures += self._guard(FastSettings(None).identity, self._write_config)
         for port in ports:
             failures += self._guard(port.identity, partial(self._open_port, port))
@@ -232,8 +241,7 @@ class FastPath:
 
     def _write_config(self) -> None:
         foreign = self._entries.any_foreign
-        flows = FlowTables.RULED if self._ruled else FlowTables(0)
-        element = values.config(self._settings, flows=flows, foreign=foreign)
+        element = values.config(self._settings, flows=self._flows.any, foreign=foreign)
         self._maps.put("config", {_CONFIG_KEY: element.pack()})
 
     def _open_port(self, port: FastPort) -> None:
@@ -267,7 +275,8 @@ class FastPath:
         for port in (item for item in objects if isinstance(item, FastPort)):
             failures += self._guard(port.identity, partial(self._close_port, port))
         prefixes: list[FastSteering | FastDelivery | FastDrop] = []
-        keys: dict[str, list[bytes]] = {"bindings": [], "sids": [], "routes": [], "ruled": []}
+        flows: list[FastFlow] = []
+        keys: dict[str, list[bytes]] = {"bindings": [], "sids": [], "routes": []}
         free: list[int] = []
         for item in objects:
             match item:
@@ -278,8 +287,8 @@ class FastPath:
                     keys["sids"].append(item.sid.packed)
                 case FastRoute():
                     keys["routes"].append(values.route_key(item.locator))
-                case FastRuled():
-                    keys["ruled"].append(values.ruled(item).pack())
+                case FastFlow():
+                    flows.append(item)
                 case FastBinding():
                     with suppress(NoSuchInterface):  # nothing enters where there is no interface
                         keys["bindings"].append(values.binding(item, self._interfaces).pack())
@@ -288,13 +297,16 @@ class FastPath:
                     failures += self._guard(item.identity, self._write_config)
                 case FastPort():
                     continue
+        if flows:
+            refused, counters = self._flows.delete(flows)
+            failures += refused
+            free += counters
+            if not self._flows.any:
+                failures += self._guard(FastSettings(None).identity, self._write_config)
         if prefixes:
             free += self._entries.delete(prefixes)
         for table, gone in keys.items():
             self._maps.delete(table, gone)
-        self._ruled.difference_update(keys["ruled"])
-        if keys["ruled"] and not self._ruled:
-            failures += self._guard(FastSettings(None).identity, self._write_config)
         self._free(free)
         return failures
 
@@ -352,7 +364,7 @@ class FastPath:
             values.binding_of(BindingKey.unpack(key), self._interfaces)
             for key in self._maps.read_all("bindings")
         ]
-        items += [values.ruled_of(RuledKey.unpack(key)) for key in self._maps.read_all("ruled")]
+        items += self._flows.read_all()
         items += self._read_routes()
         items.append(self._read_settings())
         return {item.identity: item for item in items if item is not None}
@@ -381,10 +393,10 @@ class FastPath:
                 except NoSuchInterface:
                     return None
                 return item if self._maps.get("bindings", key) is not None else None
-            case "fast-ruled":
-                ruled = FastRuled(IPv6Network(str(parts[0])), bool(parts[1]))
-                held = self._maps.get("ruled", values.ruled(ruled).pack())
-                return ruled if held is not None else None
+            case "fast-flow":
+                number = parts[2]
+                assert isinstance(number, int)
+                return self._flows.read(IPv6Network(str(parts[0])), bool(parts[1]), number)
             case "fast-prefix":
                 return self._entries.read(IPv6Network(str(parts[0])))
             case _:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from ipaddress import IPv6Address
 
+from srv6dmm.dataplane.fastpath.rule_layout import RULE_STRUCTURES
+from srv6dmm.dataplane.fastpath.structures import Layout, layout
 from srv6dmm.model.sid import EncapMode, SegmentList
 
 MAX_SEGMENTS = 6
@@ -37,6 +39,8 @@ class SteerAction(IntEnum):
     ENCAP = 1
     DELIVER = 2
     DROP = 3
+    KERNEL = 4
+    """Of flow rules: left to the kernel."""
 
 
 class SidCode(IntEnum):
@@ -59,58 +63,35 @@ class EventKind(IntEnum):
     DATA = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A C structure: its size in bytes and the offset of each member."""
-
-    size: int
-    offsets: dict[str, int]
-
-
-def _layout(form: str, names: str) -> tuple[struct.Struct, Layout]:
-    """Return the codec of a structure and its layout; `form` is one format letter a member."""
-    offsets: dict[str, int] = {}
-    at = 0
-    for name, part in zip(names.split(), form.split(), strict=True):
-        offsets[name] = at
-        at += struct.calcsize("=" + part)
-    return struct.Struct("=" + form.replace(" ", "")), Layout(at, offsets)
-
-
-_PORT_KEY, _PORT_KEY_LAYOUT = _layout("I I", "ifindex vlan")
-_PORT, _PORT_LAYOUT = _layout("I I", "role detect")
-_CONFIG, _CONFIG_LAYOUT = _layout(
+_PORT_KEY, _PORT_KEY_LAYOUT = layout("I I", "ifindex vlan")
+_PORT, _PORT_LAYOUT = layout("I I", "role detect")
+_CONFIG, _CONFIG_LAYOUT = layout(
     "16s 16s I I I I", "sid_block sid_block_mask has_flows has_foreign event_gap_ms locator_length"
 )
-_STEER, _STEER_LAYOUT = _layout("I I I I", "action path counter reserved")
-_FLOW_KEY, _FLOW_KEY_LAYOUT = _layout(
-    "16s 16s 2s 2s B 3s", "source destination source_port destination_port protocol pad"
-)
-_RULED_KEY, _RULED_KEY_LAYOUT = _layout("8s I I", "prefix uplink pad")
-_FOREIGN_KEY, _FOREIGN_KEY_LAYOUT = _layout("I 16s", "length address")
-_PATH, _PATH_LAYOUT = _layout(
+_STEER, _STEER_LAYOUT = layout("I I I I", "action path counter reserved")
+_FOREIGN_KEY, _FOREIGN_KEY_LAYOUT = layout("I 16s", "length address")
+_PATH, _PATH_LAYOUT = layout(
     "I H H I H H 16s 16s 144s", "ifindex header_length mtu counter flags hop next_hop last header"
 )
-_HOP, _HOP_LAYOUT = _layout(
+_HOP, _HOP_LAYOUT = layout(
     "I H H 6s 6s I 16s", "ifindex state mtu mac source_mac reserved next_hop"
 )
-_DELIVERY, _DELIVERY_LAYOUT = _layout(
+_DELIVERY, _DELIVERY_LAYOUT = layout(
     "I I 6s 6s H H 16s", "ifindex counter mac source_mac flags mtu next_hop"
 )
-_BINDING_KEY, _BINDING_KEY_LAYOUT = _layout("8s I I 6s 2s", "prefix ifindex vlan mac pad")
-_SID, _SID_LAYOUT = _layout(
+_BINDING_KEY, _BINDING_KEY_LAYOUT = layout("8s I I 6s 2s", "prefix ifindex vlan mac pad")
+_SID, _SID_LAYOUT = layout(
     "I H H I I 16s 16s", "behavior flags hop ifindex counter next_hop mapped"
 )
-_COUNTER, _COUNTER_LAYOUT = _layout("Q Q Q", "packets bytes last")
-_EVENT, _EVENT_LAYOUT = _layout("I I I 6s 2s 16s I", "kind ifindex vlan mac pad address reserved")
+_COUNTER, _COUNTER_LAYOUT = layout("Q Q Q", "packets bytes last")
+_EVENT, _EVENT_LAYOUT = layout("I I I 6s 2s 16s I", "kind ifindex vlan mac pad address reserved")
 
 STRUCTURES: dict[str, Layout] = {
     "port_key": _PORT_KEY_LAYOUT,
     "port": _PORT_LAYOUT,
     "config": _CONFIG_LAYOUT,
     "steer": _STEER_LAYOUT,
-    "flow_key": _FLOW_KEY_LAYOUT,
-    "ruled_key": _RULED_KEY_LAYOUT,
+    **RULE_STRUCTURES,
     "foreign_key": _FOREIGN_KEY_LAYOUT,
     "path": _PATH_LAYOUT,
     "hop": _HOP_LAYOUT,
@@ -125,12 +106,12 @@ STRUCTURES: dict[str, Layout] = {
 def assertions() -> str:
     """Return C that does not compile when a structure is not laid out as here."""
     lines = []
-    for name, layout in STRUCTURES.items():
-        lines.append(f'_Static_assert(sizeof(struct {name}) == {layout.size}, "{name}");')
+    for name, found in STRUCTURES.items():
+        lines.append(f'_Static_assert(sizeof(struct {name}) == {found.size}, "{name}");')
         lines += [
             f"_Static_assert(__builtin_offsetof(struct {name}, {member}) == {offset}, "
             f'"{name}.{member}");'
-            for member, offset in layout.offsets.items()
+            for member, offset in found.offsets.items()
         ]
     return "\n".join(lines) + "\n"
 
@@ -142,13 +123,6 @@ class HopState(IntEnum):
     RESOLVED = 1
     DOWN = 2
     """Its device has no carrier."""
-
-
-class FlowTables(IntFlag):
-    """enum flow_tables."""
-
-    EXACT = 1
-    RULED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,55 +196,6 @@ class Steer:
     @classmethod
     def unpack(cls, data: bytes) -> Steer:
         return cls(*_STEER.unpack(data)[:3])
-
-
-@dataclass(frozen=True, slots=True)
-class FlowKey:
-    """struct flow_key. Ports are 0 for protocols without any."""
-
-    source: IPv6Address
-    destination: IPv6Address
-    source_port: int
-    destination_port: int
-    protocol: int
-
-    def pack(self) -> bytes:
-        return _FLOW_KEY.pack(
-            self.source.packed,
-            self.destination.packed,
-            self.source_port.to_bytes(2, "big"),
-            self.destination_port.to_bytes(2, "big"),
-            self.protocol,
-            bytes(3),
-        )
-
-    @classmethod
-    def unpack(cls, data: bytes) -> FlowKey:
-        source, destination, from_port, to_port, protocol, _ = _FLOW_KEY.unpack(data)
-        return cls(
-            IPv6Address(source),
-            IPv6Address(destination),
-            int.from_bytes(from_port, "big"),
-            int.from_bytes(to_port, "big"),
-            protocol,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RuledKey:
-    """struct ruled_key."""
-
-    prefix: bytes
-    """The first eight octets of a /64."""
-    uplink: bool
-
-    def pack(self) -> bytes:
-        return _RULED_KEY.pack(self.prefix, self.uplink, 0)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> RuledKey:
-        prefix, uplink, _ = _RULED_KEY.unpack(data)
-        return cls(prefix, bool(uplink))
 
 
 @dataclass(frozen=True, slots=True)

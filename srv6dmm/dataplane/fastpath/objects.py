@@ -11,6 +11,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from srv6dmm.model.addresses import as_text
+from srv6dmm.model.plan import FlowSelector
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
 
 
@@ -125,16 +126,44 @@ class FastDrop:
 
 
 @dataclass(frozen=True, slots=True)
-class FastRuled:
-    """A mobile prefix whose packets, in one direction, the kernel's rules decide on."""
+class FastList:
+    """One of the outer headers that a flow's packets get, and its share of them."""
 
-    prefix: IPv6Network
+    mode: EncapMode
+    segments: SegmentList
+    source: IPv6Address
+    interface: str
+    next_hop: IPv6Address
+    mtu: int
+    """Octets of the greatest outer packet."""
+    weight: int = 1
+    """A flow keeps to one list; each has weight by sum of weights of them (RFC 9256 2.11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FastFlow:
+    """A flow rule. Of those that a packet matches the one with the smallest order decides."""
+
+    number: int
+    """The plan entry's, `FlowSteering.number`."""
+    selector: FlowSelector
     uplink: bool
-    """Packets from it; else packets to it."""
+    """Packets from the mobile prefix; else packets to it."""
+    order: int
+    lists: tuple[FastList, ...] = ()
+    """Without any, packets are dropped."""
+    to_kernel: bool = False
+    """Its packets are left to the kernel's rule, whose lists do not fit here."""
 
     @property
-    def identity(self) -> tuple[str, str, bool]:
-        return ("fast-ruled", as_text(self.prefix), self.uplink)
+    def prefix(self) -> IPv6Network:
+        """The mobile prefix whose rule it is, a /64."""
+        own = self.selector.source if self.uplink else self.selector.destination
+        return IPv6Network((own.network_address.packed[:8] + bytes(8), 64))
+
+    @property
+    def identity(self) -> tuple[str, str, bool, int]:
+        return ("fast-flow", as_text(self.prefix), self.uplink, self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +187,7 @@ FastObject = (
     | FastSteering
     | FastDelivery
     | FastDrop
-    | FastRuled
+    | FastFlow
     | FastBinding
 )
 

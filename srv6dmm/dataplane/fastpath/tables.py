@@ -17,7 +17,8 @@ class Limits:
     """How much the maps hold at most."""
 
     prefixes: int = 262_144
-    flows: int = 262_144
+    flows: int = 65_536
+    rulesets: int = 8_192
     foreign: int = 16_384
     paths: int = 16_384
     counters: int = 65_536
@@ -51,8 +52,8 @@ def maps(limits: Limits) -> tuple[MapSpec, ...]:
         MapSpec("untagged", ARRAY, 4, _size("port"), MAX_UNTAGGED),
         MapSpec("prefixes", HASH, 8, steer, limits.prefixes, NO_PREALLOC),
         MapSpec("prefixes4", HASH, 4, steer, limits.prefixes, NO_PREALLOC),
-        MapSpec("flows", HASH, _size("flow_key"), steer, limits.flows, NO_PREALLOC),
-        MapSpec("ruled", HASH, _size("ruled_key"), 4, limits.prefixes, NO_PREALLOC),
+        MapSpec("flows", HASH, _size("flow_key"), _size("flow"), limits.flows, NO_PREALLOC),
+        MapSpec("ruled", HASH, _size("ruled_key"), _size("ruleset"), limits.rulesets, NO_PREALLOC),
         MapSpec("foreign", LPM_TRIE, _size("foreign_key"), steer, limits.foreign, NO_PREALLOC),
         MapSpec("paths", ARRAY, 4, _size("path"), limits.paths),
         MapSpec("hops", ARRAY, 4, _size("hop"), MAX_HOPS),

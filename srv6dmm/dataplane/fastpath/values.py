@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from srv6dmm.dataplane.fastpath.layout import (
@@ -10,11 +9,9 @@ from srv6dmm.dataplane.fastpath.layout import (
     BindingKey,
     Config,
     Delivery,
-    FlowTables,
     ForeignKey,
     Path,
     PortRole,
-    RuledKey,
     Sid,
     SidCode,
     outer_header,
@@ -23,7 +20,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     Facing,
     FastBinding,
     FastDelivery,
-    FastRuled,
+    FastList,
     FastSettings,
     FastSid,
     FastSteering,
@@ -41,7 +38,7 @@ _FIXED, _SEGMENT, _ROUTING = 40, 16, 43
 _SRH_LEFT, _SRH_LAST, _SRH_LIST = _FIXED + 3, _FIXED + 4, _FIXED + 8
 
 Way = tuple[EncapMode, SegmentList, IPv6Address, str, IPv6Address, int]
-"""The members of a FastSteering but for its prefix, in order."""
+"""The members of a FastSteering but for its prefix, of a FastList but for its weight, in order."""
 
 ROLES = {
     Facing.ACCESS: PortRole.ACCESS,
@@ -79,7 +76,7 @@ def prefix_of(table: str, key: bytes) -> IPv6Network:
     return IPv6Network((found.address, found.length), strict=False)
 
 
-def config(settings: FastSettings, *, flows: FlowTables, foreign: bool) -> Config:
+def config(settings: FastSettings, *, flows: bool, foreign: bool) -> Config:
     """Return the element of `config`."""
     block = settings.sid_block
     return Config(
@@ -111,8 +108,8 @@ def locator_of(key: bytes, length: int) -> IPv6Network:
     return IPv6Network((int.from_bytes(key, "little") << 128 - length, length))
 
 
-def path(item: FastSteering, interfaces: InterfaceTable) -> Path:
-    """Return the path of a steering entry, without a counter.
+def path(item: FastSteering | FastList, interfaces: InterfaceTable) -> Path:
+    """Return the path of a steering entry or of a flow's list, without a counter.
 
     Raises NoSuchInterface, and ValueError for a list that is empty or too long.
     """
@@ -181,18 +178,6 @@ def delivery_of(prefix: IPv6Network, found: Delivery, interfaces: InterfaceTable
     )
 
 
-def ruled(item: FastRuled) -> RuledKey:
-    """Return the key in `ruled`. Raises ValueError unless a /64."""
-    if item.prefix.prefixlen != 64:
-        raise ValueError(f"{item.prefix}: flow rules speak of /64s")
-    return RuledKey(item.prefix.network_address.packed[:8], item.uplink)
-
-
-def ruled_of(found: RuledKey) -> FastRuled:
-    """Return the entry that a key of `ruled` is."""
-    return FastRuled(IPv6Network((found.prefix + bytes(8), 64)), found.uplink)
-
-
 def binding(item: FastBinding, interfaces: InterfaceTable) -> BindingKey:
     """Return the key in `bindings`. Raises NoSuchInterface; ValueError unless a /64."""
     if item.prefix.prefixlen != 64:
@@ -244,11 +229,6 @@ def sid_of(address: IPv6Address, found: Sid, interfaces: InterfaceTable) -> Fast
         None if next_hop == NO_ADDRESS else next_hop,
         (Flavor.PSP,) if found.flags & PSP else (),
     )
-
-
-def without_counter(found: Path) -> Path:
-    """Return a path as it was asked for."""
-    return replace(found, counter=0)
 
 
 def _octets(mac: str) -> bytes:
