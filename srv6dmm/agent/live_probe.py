@@ -49,6 +49,7 @@ class LiveProbe:
                 if token == self._token:
                     self._read()  # what came in before
                     self.close()
+                self._say(Watching(token, "it has ended"))
             case Probe():
                 self._say(self._probe(message))
 

@@ -87,8 +87,15 @@ class Questions:
         self._watched[watch.token] = seen
         return await self._ask(watch, Watching, watch.token, patience_s)
 
-    def unwatch(self, token: str) -> None:
-        """Have the agent look no more for a token."""
+    async def unwatch(self, token: str, patience_s: float) -> None:
+        """Have the agent look no more; what it saw was told when this returns. Raises as above."""
+        try:
+            await self._ask(Unwatch(token), Watching, token, patience_s)
+        finally:
+            self._watched.pop(token, None)
+
+    def forget(self, token: str) -> None:
+        """End a watch that nobody waits for any more."""
         if self._watched.pop(token, None) is not None:
             self._post(Unwatch(token))
 

@@ -10,7 +10,7 @@ from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.live_probe import LiveProbes, LiveWalk
 from srv6dmm.core.explain import Explainer, Explanation, Question
-from srv6dmm.core.fib_walk import FibWalk, Walk
+from srv6dmm.core.fib_walk import FibWalk
 from srv6dmm.core.live_walk import entrance
 from srv6dmm.core.marked_packet import unfit
 from srv6dmm.core.planner import Planner
@@ -65,7 +65,7 @@ class Explaining:
     async def answer(self, question: Question) -> Answer:
         """Explain, and ask every router on the way what it holds. Raises Refusal."""
         found, plans = self._explain(question)
-        return Answer(found, await self._words(found, plans))
+        return Answer(found, await self._words(_wanted(found, plans)))
 
     async def probe(self, question: Question) -> Answer:
         """As `answer`, and send a marked packet of that kind. Raises Refusal."""
@@ -76,8 +76,15 @@ class Explaining:
         # Links as they are declared: a packet that crosses a dead one is worth telling of.
         far_end = FibWalk(self._planner.topology, lambda router: ()).far_end
         way = entrance(self._plan(found.head_end, plans).values(), found.packet)
-        live = await self._probes.run(found.head_end, way, found.packet, found.walks, far_end)
-        return Answer(found, await self._words(found, plans), live)
+        asked = _wanted(found, plans)
+        before, live = await asyncio.gather(
+            self._words(asked),
+            self._probes.run(found.head_end, way, found.packet, found.walks, far_end),
+        )
+        # Counters as they are now; what was not in sync when the probe came by is told of.
+        in_sync = {name for name, word in before.items() if word.in_sync}
+        after = await self._words({name: asked[name] for name in in_sync})
+        return Answer(found, {**before, **after}, live)
 
     def _explain(self, question: Question) -> tuple[Explanation, dict[str, dict[str, PlanEntry]]]:
         plans: dict[str, dict[str, PlanEntry]] = {}
@@ -92,16 +99,9 @@ class Explaining:
             plan = plans[router] = self._planner.plan(router, self._state()).entries
         return plan
 
-    async def _words(
-        self, found: Explanation, plans: Mapping[str, Mapping[str, PlanEntry]]
-    ) -> dict[str, Word]:
-        wanted: dict[str, dict[str, PlanEntry]] = {}
-        for walk in found.walks:
-            for router, keys in _keys(walk):
-                known = wanted.setdefault(router, {})
-                known.update((key, plans[router][key]) for key in keys if key in plans[router])
-        words = await asyncio.gather(*(self._word(r, entries) for r, entries in wanted.items()))
-        return dict(zip(wanted, words, strict=True))
+    async def _words(self, asked: Mapping[str, Mapping[str, PlanEntry]]) -> dict[str, Word]:
+        words = await asyncio.gather(*(self._word(r, entries) for r, entries in asked.items()))
+        return dict(zip(asked, words, strict=True))
 
     async def _word(self, router: str, entries: Mapping[str, PlanEntry]) -> Word:
         try:
@@ -129,7 +129,14 @@ class Explaining:
         return verdict
 
 
-def _keys(walk: Walk) -> list[tuple[str, list[str]]]:
-    return [
-        (hop.router, [step.key for step in hop.steps if step.key is not None]) for hop in walk.hops
-    ]
+def _wanted(
+    found: Explanation, plans: Mapping[str, Mapping[str, PlanEntry]]
+) -> dict[str, dict[str, PlanEntry]]:
+    """Return what a packet meets: by router and key, in the order of its way."""
+    wanted: dict[str, dict[str, PlanEntry]] = {}
+    for walk in found.walks:
+        for hop in walk.hops:
+            known, plan = wanted.setdefault(hop.router, {}), plans[hop.router]
+            keys = (step.key for step in hop.steps if step.key is not None)
+            known.update((key, plan[key]) for key in keys if key in plan)
+    return wanted

@@ -19,12 +19,13 @@ from srv6dmm.model.wire import Probe, Sighting, Watch
 
 log = structlog.get_logger()
 
-WATCH_S, SEND_S, TRAVEL_S = 0.4, 0.4, 1.2
-"""At most, for routers to begin to look, for the packet to be sent, and for it to travel: 2 s."""
-QUIET_S, GRACE_S = 0.4, 0.03
+WATCH_S, SEND_S, TRAVEL_S, FLUSH_S = 0.4, 0.4, 0.8, 0.4
+"""At most, for routers to begin to look, for the packet to be sent, for it to travel, and for all
+that was seen to be told: 2 s."""
+QUIET_S, GRACE_S = 0.2, 0.02
 """After the last sighting, and after it left the domain, for what may still come."""
 GAP_S = 0.1
-"""Between two probes."""
+"""Between the beginnings of two probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,13 @@ class LiveProbes:
             )
         self._hub.questions(router)
         self._busy = True
+        self._next = self._clock.monotonic() + GAP_S
         one = _Run(self._hub, self._token().hex(), router, far_end)
         try:
             return await one.run(way, packet, walks)
         finally:
             one.end()
             self._busy = False
-            self._next = self._clock.monotonic() + GAP_S
 
 
 class _Run:
@@ -116,6 +117,7 @@ class _Run:
             return self._nothing(way, probed.reason)
         own = (packet.source, packet.destination)
         await self._travel(own, probed.at_ns, way)
+        await asyncio.gather(*(self._unwatch(router) for router in self._watched))
         observations = self._observations(own, probed.at_ns)
         passages = self._passages(observations, way)
         found = [live_walk.difference(walk, passages, self._far_end) for walk in walks]
@@ -140,14 +142,14 @@ class _Run:
         """Have nobody look any more."""
         for router in self._watched:
             if self._hub.connected(router):
-                self._hub.questions(router).unwatch(self._token)
+                self._hub.questions(router).forget(self._token)
 
     async def _watch(self, router: str) -> None:
         try:
             questions = self._hub.questions(router)
             self._watched.append(router)
             answer = await questions.watch(
-                Watch(self._token, WATCH_S + SEND_S + TRAVEL_S),
+                Watch(self._token, WATCH_S + SEND_S + TRAVEL_S + FLUSH_S),
                 lambda sighting: self._take(router, sighting),
                 WATCH_S,
             )
@@ -158,6 +160,17 @@ class _Run:
         else:
             if answer.reason is not None:
                 self._unwatched[router] = answer.reason
+
+    async def _unwatch(self, router: str) -> None:
+        """Whoever does not answer now may have seen it all the same."""
+        if router in self._unwatched:
+            return
+        try:
+            await self._hub.questions(router).unwatch(self._token, FLUSH_S)
+        except Refusal as refusal:
+            self._unwatched[router] = refusal.detail
+        except TimeoutError:
+            self._unwatched[router] = f"the agent of {router} did not answer in time"
 
     def _take(self, router: str, sighting: Sighting) -> None:
         self._seen.append((router, sighting))

@@ -238,14 +238,14 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Unwatch:
-    """Look no more for a token."""
+    """Look no more for a token; answer Watching when all that was seen is told."""
 
     token: str
 
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Whether a watch has begun; `reason`: why not."""
+    """Whether there is a watch now; `reason`: why not."""
 
     token: str
     reason: str | None
