@@ -29,25 +29,26 @@ def inspect(
 
 
 def _state(kernel: Kernel, host: Host, applied: PlanEntry | None, entry: PlanEntry) -> EntryState:
-    objects = translate(entry, host)
+    # As the reconciler has it: of two objects of one identity the last one counts.
+    objects = {item.identity: item for item in translate(entry, host)}
     planned = applied == entry
     try:
-        held = kernel.read([item.identity for item in objects])
-        counted = kernel.counted(objects)
+        held = kernel.read(objects)
+        counted = kernel.counted(objects.values())
     except OSError as error:
         return EntryState(entry.key, planned, "unread", (str(error),))
     state: Literal["present", "different", "missing"] = "present"
     found: list[str] = []
-    for item in objects:
-        there = held.get(item.identity)
+    for identity, item in objects.items():
+        there = held.get(identity)
         if matches(there, item):
             continue
         if there is None:
             state = "missing"
-            found.append(f"{_name(item.identity)} is not there")
+            found.append(f"{_name(identity)} is not there")
         else:
             state = "missing" if state == "missing" else "different"
-            found.append(f"{_name(item.identity)} {_difference(there, item)}")
+            found.append(f"{_name(identity)} {_difference(there, item)}")
     packets, octets, errors = counted if counted is not None else (None, None, None)
     return EntryState(
         entry.key,
