@@ -93,6 +93,11 @@ class _RawDeltaPlan(msgspec.Struct, forbid_unknown_fields=True):
     gone: tuple[str, ...]
 
 
+class _RawInspect(msgspec.Struct, forbid_unknown_fields=True):
+    number: int
+    entries: list[_Tagged]
+
+
 def _tag(entry: plan.PlanEntry) -> tuple[str, plan.PlanEntry]:
     return (type(entry).__name__, entry)
 
@@ -123,6 +128,8 @@ def encode_message(message: wire.FromAgent | wire.FromController) -> bytes:
             "put": [_tag(e) for e in message.put],
             "gone": message.gone,
         }
+    elif isinstance(message, wire.Inspect):
+        body = {"number": message.number, "entries": [_tag(e) for e in message.entries]}
     return encode((type(message).__name__, body))
 
 
@@ -139,4 +146,7 @@ def decode_message(data: bytes | str) -> wire.FromAgent | wire.FromController:
         delta = decode(bytes(raw), _RawDeltaPlan)
         put = tuple(_entry(e) for e in delta.put)
         return wire.DeltaPlan(delta.base, delta.revision, put, delta.gone)
+    if kind is wire.Inspect:
+        asked = decode(bytes(raw), _RawInspect)
+        return wire.Inspect(asked.number, tuple(_entry(e) for e in asked.entries))
     return typing.cast("wire.FromAgent | wire.FromController", decode(bytes(raw), kind))

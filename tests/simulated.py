@@ -24,11 +24,14 @@ from srv6dmm.model.wire import (
     Ack,
     DeltaPlan,
     EntryFailure,
+    EntryState,
     Failed,
     FlowTraffic,
     FromController,
     FullPlan,
     Hello,
+    Inspect,
+    Inspection,
     PrefixTraffic,
     Report,
     Resync,
@@ -229,6 +232,12 @@ class SimulatedAgent:
         elif isinstance(message, Resync) and self.connection is not None:
             report = Report(self.revision or 0, (), (), (), {})
             await self.connection.receive(report)
+        elif isinstance(message, Inspect) and self.connection is not None and not self.mute:
+            states = tuple(
+                EntryState(entry.key, self.entries.get(entry.key) == entry, "present")
+                for entry in message.entries
+            )
+            await self.connection.receive(Inspection(message.number, self.revision, states))
 
     async def count(self, *counted: PrefixTraffic, flows: tuple[FlowTraffic, ...] = ()) -> None:
         """Tell what its fast path counted, or that there is no news."""

@@ -26,6 +26,7 @@ _PROBLEM = {
     413: ("body-too-large", "at most 65536 bytes are taken"),
     415: ("unsupported-media-type", "the body is text/plain; send Content-Type: application/json"),
     422: ("validation", "body /lifetime: Input should be greater than or equal to 1"),
+    429: ("too-many-probes", "one live probe at a time, and 10 a second; try again in a second"),
     503: ("store-unavailable", "the change could not be made durable: the disk is full"),
     504: ("not-applied", "br1 did not acknowledge within 5 s; the change is kept"),
 }

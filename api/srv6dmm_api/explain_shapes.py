@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from srv6dmm_api import schemas
 
 _EXAMPLE: dict[str, Any] = {
     "packet": {
@@ -89,11 +91,18 @@ _EXAMPLE: dict[str, Any] = {
                     "arrives_by": None,
                     "leaves_by": "tr3",
                     "applied": True,
+                    "in_sync": True,
+                    "reason": None,
                     "steps": [
                         {
                             "action": "flow rule voice: encap.red, fc00:0:c3:f01::, "
                             "fc00:0:a1:d06::",
                             "key": "flow voice 2001:db8:cafe::/64 2001:db8:a1::/64",
+                            "state": "present",
+                            "found": [],
+                            "packets": None,
+                            "bytes": None,
+                            "errors": None,
                         }
                     ],
                     "headers": [["fc00:0:c3:f01::", "fc00:0:a1:d06::"]],
@@ -103,6 +112,39 @@ _EXAMPLE: dict[str, Any] = {
             ],
         }
     ],
+}
+_LIVE: dict[str, Any] = {
+    "router": "br1",
+    "interface": "cn",
+    "token": "5f0c2a9b7d1e4436",
+    "sent": True,
+    "reason": None,
+    "agrees": True,
+    "difference": None,
+    "ending": "it left ar1 by acc0",
+    "routers": ["br1", "tr3", "ar1"],
+    "hops": [
+        {
+            "router": "br1",
+            "seen": True,
+            "arrives_by": "cn",
+            "leaves_by": "tr3",
+            "at_us": 210,
+            "headers": [["fc00:0:c3:f01::", "fc00:0:a1:d06::"]],
+        }
+    ],
+    "observations": [
+        {
+            "router": "br1",
+            "interface": "cn",
+            "direction": "in",
+            "at_us": 210,
+            "hop_limit": 64,
+            "headers": [],
+        }
+    ],
+    "answered_by": [],
+    "unwatched": [],
 }
 
 
@@ -184,10 +226,17 @@ class ListMeaningShape(_Part):
 
 
 class StepShape(_Part):
-    """One thing a router does, and the key of the plan entry that makes it."""
+    """One thing a router does, and the plan entry that makes it, as its kernel has it."""
 
     action: str
     key: str | None
+    state: Literal["present", "different", "missing", "unread"] | None = Field(
+        description="As read back for this answer; null: the router was not heard."
+    )
+    found: list[str] = Field(description="What is not as planned, a sentence each.")
+    packets: int | None = Field(description="Counted by kernel and fast path; null: not counted.")
+    bytes: int | None
+    errors: int | None
 
 
 class HopShape(_Part):
@@ -197,6 +246,10 @@ class HopShape(_Part):
     arrives_by: str | None
     leaves_by: str | None
     applied: bool = Field(description="Whether the router acknowledged all it was told.")
+    in_sync: bool | None = Field(
+        description="Whether applied plan, kernel and fast path are as the plan; null: not known."
+    )
+    reason: str | None = Field(description="Why it is not in sync, or not known.")
     steps: list[StepShape]
     headers: list[list[str]]
     prefix_packets: int | None = Field(description="Its fast path's count for the prefix.")
@@ -211,10 +264,7 @@ class WalkShape(_Part):
     hops: list[HopShape]
 
 
-class ExplanationShape(BaseModel):
-    """Why a packet goes where it goes."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+class _Explanation(BaseModel):
     packet: PacketShape
     mobile_node: str
     interface: str
@@ -227,3 +277,101 @@ class ExplanationShape(BaseModel):
     mode: Literal["encap", "encap.red", "inline"]
     lists: list[ListMeaningShape]
     walks: list[WalkShape]
+
+
+class ExplanationShape(_Explanation):
+    """Why a packet goes where it goes."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+
+class LiveHopShape(_Part):
+    """A router that the probe came by."""
+
+    router: str
+    seen: bool = Field(description="False: nobody looked there; its neighbours saw it.")
+    arrives_by: str
+    leaves_by: str | None
+    at_us: int | None = Field(description="Since it was sent, by the router's clock.")
+    headers: list[list[str]] = Field(description="As it left, or else as it came.")
+
+
+class ObservationShape(_Part):
+    """The probe crossed an interface."""
+
+    router: str
+    interface: str
+    direction: Literal["in", "out"]
+    at_us: int
+    hop_limit: int
+    headers: list[list[str]]
+
+
+class UnwatchedShape(_Part):
+    """A router at which nobody looked out for the probe."""
+
+    router: str
+    reason: str
+
+
+class LiveShape(_Part):
+    """Where a probe really went."""
+
+    router: str = Field(description="Where it was sent.")
+    interface: str | None = Field(description="By which it came in there.")
+    token: str = Field(description="The packet's last eight octets, in hexadecimal.")
+    sent: bool
+    reason: str | None = Field(description="Why it was not sent.")
+    agrees: bool | None = Field(
+        description="Whether it went as simulated, header by header; null: too little was seen."
+    )
+    difference: str | None = Field(description="The first one.")
+    ending: str
+    routers: list[str]
+    hops: list[LiveHopShape]
+    observations: list[ObservationShape] = Field(description="By the routers' clocks.")
+    answered_by: list[str] = Field(description="Who sent an ICMPv6 error back.")
+    unwatched: list[UnwatchedShape]
+
+
+class LiveExplanationShape(_Explanation):
+    """Why a packet goes where it goes, and where it went."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{**_EXAMPLE, "live": _LIVE}]}
+    )
+    live: LiveShape
+
+
+Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
+Address = Annotated[str, Field(max_length=45)]
+
+
+class ProbeQuestion(BaseModel):
+    """A packet to explain and to send: the members that GET has as its query."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "mn": "mn1",
+                    "dst": "2001:db8:cafe::2",
+                    "direction": "downlink",
+                    "proto": 17,
+                    "sport": 5004,
+                    "dport": 40000,
+                }
+            ]
+        },
+    )
+    mn: schemas.Identifier
+    dst: Address = Field(description="The other end's; with downlink, the sender's.")
+    direction: Literal["uplink", "downlink"] = "uplink"
+    proto: int = Field(default=59, ge=0, le=255, strict=True, description="59: no next header.")
+    sport: Port | None = None
+    dport: Port | None = None
+    dscp: int = Field(default=0, ge=0, le=63, strict=True)
+    interface: schemas.Identifier | None = None
+    address: Address | None = Field(default=None, description="The node's own.")
+    head_end: schemas.Identifier | None = None

@@ -37,6 +37,7 @@ TITLES = {
     "superseded": "A newer event overtook this one",
     "timestamp-lower-than-previous": "The timestamp is not after the last one",
     "timestamp-mismatch": "The timestamp is too far from the controller's clock",
+    "too-many-probes": "Another live probe is under way",
     "topology-mismatch": "Store and topology do not belong together",
     "unauthorized": "A valid token is needed",
     "unknown-flow": "There is no such flow rule",
@@ -52,6 +53,7 @@ TITLES = {
 _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     413: {"Connection": "close"},  # the rest of the body is not waited for
+    429: {"Retry-After": "1"},
 }
 
 FAULTS_SHOWN = 20

@@ -1,29 +1,27 @@
-"""The route that explains where a packet goes, and why."""
+"""The routes that explain where a packet goes, and why; one of them sends one."""
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from srv6dmm import codec
 from srv6dmm.controller.service import Controller
-from srv6dmm.core.explain import Explanation, ListMeaning, Question
-from srv6dmm.core.fib_walk import Walk
-from srv6dmm.core.policy_paths import CandidateChoice
+from srv6dmm.core.explain import Question
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.flows import Direction
 from srv6dmm_api import auth, explain_shapes, schemas
 from srv6dmm_api.callers import Caller
 from srv6dmm_api.documents import Json, answers, problems
+from srv6dmm_api.explain_views import explanation
 
 Port = Annotated[int | None, Query(ge=0, le=65535)]
 NO_NEXT_HEADER = 59
 
 
 def explain_routes(controller: Controller) -> APIRouter:
-    """Return the route of explanations."""
+    """Return the routes of explanations."""
     router = APIRouter(tags=["paths"])
 
     @router.get(
@@ -62,125 +60,75 @@ def explain_routes(controller: Controller) -> APIRouter:
     ) -> Response:
         """Explain where a packet of a mobile node goes: rules, policy, header, hops. Scope read.
 
-        Ports are those of the packet: with direction=downlink, `sport` is the other end's.
+        Every router on the way reads back what it holds of that, and counts. Ports are those of the
+        packet: with direction=downlink, `sport` is the other end's.
         """
         caller.require(auth.READ)
-        way = Direction(direction)
-        ports = (source_port, destination_port)
-        own_port, peer_port = ports if way is Direction.UPLINK else ports[::-1]
-        question = Question(
+        question = _question(
             mobile_node,
-            _address("dst", peer),
-            way,
-            interface,
-            _address("address", address) if address is not None else None,
+            _address("query dst", peer),
+            direction,
             protocol,
-            own_port,
-            peer_port,
+            (source_port, destination_port),
             dscp,
+            interface,
+            _address("query address", address) if address is not None else None,
             head_end,
         )
-        return Json(_view(controller, controller.explain(question)))
+        return Json(explanation(controller, await controller.explaining.answer(question)))
+
+    @router.post(
+        "/v1/paths/explain",
+        responses={
+            **answers(explain_shapes.LiveExplanationShape, "Why, where, and where it really went."),
+            **problems(400, 401, 403, 404, 409, 413, 415, 422, 429, path="/v1/paths/explain"),
+        },
+        response_class=Json,
+    )
+    async def probe(caller: Caller, asked: explain_shapes.ProbeQuestion) -> Response:
+        """Explain as GET does, send one such packet through the domain and tell where it went.
+
+        Scope admin. The packet carries a mark that routers look out for, and a wrong checksum:
+        the host at the end discards it. One at a time, ten a second; takes two seconds at most.
+        """
+        caller.require(auth.ADMIN)
+        question = _question(
+            asked.mn,
+            _address("body /dst", asked.dst),
+            asked.direction,
+            asked.proto,
+            (asked.sport, asked.dport),
+            asked.dscp,
+            asked.interface,
+            _address("body /address", asked.address) if asked.address is not None else None,
+            asked.head_end,
+        )
+        return Json(explanation(controller, await controller.explaining.probe(question)))
 
     return router
 
 
-def _address(name: str, text: str) -> IPv6Address:
+def _question(
+    mobile_node: str,
+    peer: IPv6Address,
+    direction: Literal["uplink", "downlink"],
+    protocol: int,
+    ports: tuple[int | None, int | None],
+    dscp: int,
+    interface: str | None,
+    address: IPv6Address | None,
+    head_end: str | None,
+) -> Question:
+    """`ports`: source and destination of the packet."""
+    way = Direction(direction)
+    own_port, peer_port = ports if way is Direction.UPLINK else ports[::-1]
+    return Question(
+        mobile_node, peer, way, interface, address, protocol, own_port, peer_port, dscp, head_end
+    )
+
+
+def _address(place: str, text: str) -> IPv6Address:
     try:
         return IPv6Address(text)
     except ValueError as error:
-        raise Refusal("validation", f"query {name}: {error}", 422) from None
-
-
-def _view(controller: Controller, found: Explanation) -> dict[str, Any]:
-    choice = found.choice
-    return {
-        "packet": codec.to_builtins(found.packet),
-        "mobile_node": found.session.mobile_node,
-        "interface": found.session.interface,
-        "serving": found.session.serving,
-        "head_end": found.head_end,
-        "rules": [
-            {
-                "name": verdict.rule.name,
-                "priority": verdict.rule.priority,
-                "policy": verdict.rule.policy,
-                "matches": verdict.matches,
-                "decides": verdict.decides,
-                "reason": verdict.reason,
-            }
-            for verdict in found.rules
-        ],
-        "policy": found.policy,
-        "fell_back": choice.fell_back if choice is not None else False,
-        "candidates": [_candidate(one) for one in choice.candidates] if choice else [],
-        "mode": found.mode.value,
-        "lists": [_list(one) for one in found.lists],
-        "walks": [_walk(controller, walk, found) for walk in found.walks],
-    }
-
-
-def _candidate(choice: CandidateChoice) -> dict[str, Any]:
-    return {
-        "preference": choice.preference,
-        "active": choice.active,
-        "reason": choice.reason,
-        "paths": [
-            {
-                "weight": one.weight,
-                "routers": list(one.solution.path.routers) if one.solution else None,
-                "segments": [str(sid) for sid in one.solution.segments] if one.solution else None,
-                "igp_metric": one.solution.measures.igp_metric if one.solution else None,
-                "te_metric": one.solution.measures.te_metric if one.solution else None,
-                "delay_us": one.solution.measures.delay_us if one.solution else None,
-                "mtu": one.solution.mtu if one.solution else None,
-                "reason": one.reason,
-            }
-            for one in choice.lists
-        ],
-    }
-
-
-def _list(one: ListMeaning) -> dict[str, Any]:
-    header = one.header
-    return {
-        "weight": one.way.weight,
-        "backup": one.backup,
-        "segments": [codec.to_builtins(meaning) for meaning in one.segments],
-        "inner_mtu": one.inner_mtu,
-        "header": None
-        if header is None
-        else {
-            "source": str(header.source),
-            "destination": str(header.destination),
-            "next_header": header.next_header,
-            "srh": header.srh.hex(),
-            "octets": header.octets,
-        },
-    }
-
-
-def _walk(controller: Controller, walk: Walk, found: Explanation) -> dict[str, Any]:
-    counted = {
-        traffic.router: (traffic.packets, traffic.octets)
-        for binding in found.session.bindings
-        if found.packet.destination in binding.prefix or found.packet.source in binding.prefix
-        for traffic in controller.traffic(binding.prefix)
-    }
-    return {
-        "outcome": walk.outcome.value,
-        "detail": walk.detail,
-        "hops": [
-            {
-                "router": hop.router,
-                "arrives_by": hop.arrives_by,
-                "leaves_by": hop.leaves_by,
-                "applied": controller.applied(hop.router),
-                "steps": [{"action": step.action, "key": step.key} for step in hop.steps],
-                "headers": [[str(sid) for sid in outer.segments] for outer in hop.headers],
-                "prefix_packets": counted.get(hop.router, (None, None))[0],
-                "prefix_bytes": counted.get(hop.router, (None, None))[1],
-            }
-            for hop in walk.hops
-        ],
-    }
+        raise Refusal("validation", f"{place}: {error}", 422) from None

@@ -134,18 +134,29 @@ def _flow(entry: FlowSteering, host: Host) -> tuple[NativeObject, ...]:
     if not entry.lists:
         return (Route(_ANY, RouteKind.BLACKHOLE, table=table), rule)
     mode = _mode(entry.mode, host)
-    if len(entry.lists) == 1:
-        way = entry.lists[0]
+    lists = _merged(entry.lists)
+    if len(lists) == 1:
+        way = lists[0]
         encap = Seg6Encap(mode, way.segments)
         primary = Route(_ANY, next_hops=(NextHop(way.interface),), encap=encap, table=table)
     else:
         # Linux spreads flows over next hops with a gateway only.
         hops = tuple(
             NextHop(way.interface, way.next_hop, weight, Seg6Encap(mode, way.segments))
-            for way, weight in zip(entry.lists, _weights(entry.lists), strict=True)
+            for way, weight in zip(lists, _weights(lists), strict=True)
         )
         primary = Route(_ANY, next_hops=hops, table=table)
     return (primary, *_backup(_ANY, entry.backup, entry.mode, host, table), rule)
+
+
+def _merged(lists: Sequence[SteeringList]) -> list[SteeringList]:
+    """Return lists with what is the same way under two weights as one: Linux refuses it twice."""
+    ways: dict[tuple[object, ...], SteeringList] = {}
+    for way in lists:
+        key = (way.interface, way.next_hop, way.segments)
+        before = ways.get(key)
+        ways[key] = way if before is None else replace(way, weight=before.weight + way.weight)
+    return list(ways.values())
 
 
 def _ports(wanted: tuple[int, int] | None) -> tuple[int, int] | None:

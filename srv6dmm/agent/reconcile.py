@@ -93,7 +93,7 @@ def _rank(item: KernelObject) -> int:
 _DELIVERY = 6
 
 
-def _is(found: KernelObject | None, wanted: KernelObject) -> bool:
+def matches(found: KernelObject | None, wanted: KernelObject) -> bool:
     """Tell whether the kernel holds what is wanted."""
     if isinstance(wanted, LinkAddress) and wanted.link_layer_address is None:
         return found is not None  # any link-layer address will do
@@ -130,6 +130,11 @@ class Reconciler:
         it is left down, and what needs it is reported."""
         self.in_sync = False
         """Whether a full plan is held. Before that nothing is deleted or repaired."""
+
+    @property
+    def host(self) -> Host:
+        """What the router's settings make of it."""
+        return self._host
 
     @property
     def size(self) -> int:
@@ -209,7 +214,7 @@ class Reconciler:
         different: list[Identity] = []
         for identity, item in self._desired.items():
             found = actual.get(identity)
-            if _is(found, item):
+            if matches(found, item):
                 self._holds(identity, item)
             elif found is not None:
                 different.append(identity)
@@ -312,7 +317,7 @@ class Reconciler:
             found = held.get(identity)
             if identity in refused:
                 self._failed[identity] = refused[identity]
-            elif _is(found, item):
+            elif matches(found, item):
                 self._holds(identity, item)
             else:
                 reason = "is not there" if found is None else f"reads back as {found}"

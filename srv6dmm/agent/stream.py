@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.http11 import Response
 
 from srv6dmm import __version__, codec
+from srv6dmm.agent.live_probe import LiveProbe
 from srv6dmm.agent.worker import OutOfStep, Worker
 from srv6dmm.config import AgentSettings
 from srv6dmm.model.wire import (
@@ -27,8 +28,12 @@ from srv6dmm.model.wire import (
     FullPlan,
     Heartbeat,
     Hello,
+    Inspect,
+    Probe,
     Resync,
     SetMode,
+    Unwatch,
+    Watch,
     Welcome,
 )
 
@@ -155,6 +160,7 @@ class Stream:
     async def _serve(self, socket: ClientConnection) -> None:
         self._outgoing = asyncio.Queue()
         self._worker.listen(self._outgoing.put_nowait)
+        live_probe = LiveProbe(self._settings.network_namespace, self._outgoing.put_nowait)
         await socket.send(codec.encode_message(self._hello()).decode())
         writer = asyncio.create_task(self._write(socket))
         regular: list[asyncio.Task[None]] = []
@@ -172,11 +178,16 @@ class Stream:
                         self._outgoing.put_nowait(await self._worker.resync())
                     case SetMode(mode=mode):
                         self._modes.ask(mode)
+                    case Inspect() as question:
+                        self._outgoing.put_nowait(await self._worker.inspect(question))
+                    case (Watch() | Unwatch() | Probe()) as part:
+                        live_probe.take(part)
         except asyncio.CancelledError:
             await socket.close(1001, "the agent stops")
             raise
         finally:
             self._worker.listen(lambda message: None)
+            live_probe.close()
             tasks = (writer, *regular)
             for task in tasks:
                 task.cancel()

@@ -11,6 +11,7 @@ import structlog
 
 from srv6dmm.agent.advertise import Advertiser
 from srv6dmm.agent.carriers import Carrier, Carriers
+from srv6dmm.agent.inspection import inspect
 from srv6dmm.agent.meter import Meter
 from srv6dmm.agent.reconcile import Reconciler, Repair
 from srv6dmm.agent.too_big_relay import TooBigRelay
@@ -23,6 +24,8 @@ from srv6dmm.model.wire import (
     Failed,
     FromAgent,
     FullPlan,
+    Inspect,
+    Inspection,
     Report,
     Telemetry,
 )
@@ -191,6 +194,15 @@ class Worker:
             superfluous=repair.superfluous,
             sid_packets=counters,
         )
+
+    async def inspect(self, question: Inspect) -> Inspection:
+        """Read back what plan entries are in the kernel; nothing is repaired."""
+        reconciler, entries = self._reconciler, question.entries
+        states = await self._exclusively(
+            len(entries),
+            lambda: inspect(self._kernel, reconciler.host, reconciler.entries, entries),
+        )
+        return Inspection(question.number, self.revision, states)
 
     async def change_over(self, step: Callable[[Reconciler], Meter | None]) -> None:
         """Run `step`, which changes what the plan is made of here, between two plans.

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
-import struct
 from pathlib import Path
 
 from srv6dmm.dataplane.fastpath import syscalls
 from srv6dmm.dataplane.fastpath.tables import ARRAY, PERCPU_ARRAY
 
-XDP = 6
 MMAPABLE = 0x400
-_SYSTEM_CALLS = {"x86_64": 321, "aarch64": 280}
-_TEST_RUN = 10
-_LIVE_FRAMES = 2
-_BATCH = 64
-_DURATION = struct.Struct("<36xI")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def possible_cpus() -> int:
@@ -54,40 +45,3 @@ class Array:
         length = -(-len(values) // mmap.PAGESIZE) * mmap.PAGESIZE
         with mmap.mmap(self.descriptor, length, mmap.MAP_SHARED) as memory:
             memory[: len(values)] = values
-
-
-def run_live(program: int, frame: bytes, ifindex: int, count: int) -> int:
-    """Run an XDP program over `count` live frames "received" on a device; return ns per frame.
-
-    The calling thread has to be in the device's namespace. The time leaves out what the kernel
-    spent on other processes. Raises OSError: EINVAL where the kernel has no live frames (< 5.18),
-    EINTR after a signal.
-    """
-    data = ctypes.create_string_buffer(frame, len(frame))
-    context = ctypes.create_string_buffer(
-        struct.pack("<IIIIII", 0, len(frame), 0, ifindex, 0, 0), 24
-    )
-    attribute = struct.pack(
-        "<IIIIQQIIIIQQIII",
-        program,
-        0,
-        len(frame),
-        0,
-        ctypes.addressof(data),
-        0,
-        count,
-        0,
-        24,
-        0,
-        ctypes.addressof(context),
-        0,
-        _LIVE_FRAMES,
-        0,
-        _BATCH,
-    )
-    buffer = ctypes.create_string_buffer(attribute, 80)
-    result: int = _libc.syscall(_SYSTEM_CALLS[os.uname().machine], _TEST_RUN, buffer, 80)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"run live frames: {os.strerror(code)}")
-    return int(_DURATION.unpack_from(buffer.raw)[0])

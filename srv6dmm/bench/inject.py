@@ -25,7 +25,7 @@ from typing import Protocol
 from srv6dmm.bench import bpf
 from srv6dmm.bench.assembler import Assembler
 from srv6dmm.bench.frames import Frame
-from srv6dmm.dataplane import namespace
+from srv6dmm.dataplane import live_frames, namespace
 from srv6dmm.dataplane.fastpath import syscalls
 
 _REWRITTEN = 152
@@ -153,7 +153,7 @@ class LiveGenerator:
         self._state = bpf.Array(8 + 8 * words, 1)
         self._state.write(bytes(8) + frame.data[: 8 * words])
         code = _program(frame, words, self._state, draws, numbered)
-        self._program = syscalls.load_program(code, bpf.XDP, "bench_generator")
+        self._program = syscalls.load_program(code, live_frames.XDP, "bench_generator")
 
     def start(self, count: int, cpu: int) -> Child:
         """Begin to send."""
@@ -161,7 +161,7 @@ class LiveGenerator:
         def work() -> bytes:
             namespace.enter(self._way.router)
             started = time.perf_counter_ns()
-            each = bpf.run_live(self._program, self._frame.data, self._ifindex, count)
+            each = live_frames.run_live(self._program, self._frame.data, self._ifindex, count)
             return struct.pack("<QQ", time.perf_counter_ns() - started, each * count)
 
         return Child(work, cpu)
@@ -267,11 +267,11 @@ def has_live_frames() -> bool:
     """Tell whether the kernel runs live frames, by running one that is dropped."""
     code = Assembler()
     code.leave(1)
-    program = syscalls.load_program(code.code(), bpf.XDP, "bench_probe")
+    program = syscalls.load_program(code.code(), live_frames.XDP, "bench_probe")
     try:
-        bpf.run_live(program, bytes(64), 1, 1)
+        live_frames.run_live(program, bytes(64), 1, 1)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, 524):
+        if error.errno in live_frames.UNSUPPORTED:
             return False
         raise
     finally:

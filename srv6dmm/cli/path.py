@@ -101,11 +101,13 @@ def _explain(
     dscp: Annotated[int | None, typer.Option(help="0 to 63.")] = None,
     address: Annotated[str | None, typer.Option(help="The node's own address.")] = None,
     head_end: Annotated[str | None, typer.Option(help="Where it enters the domain.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Send one, and see where it goes.")] = False,
     controller: Controller = None,
     json: Json = False,
 ) -> None:
     """Explain where a packet goes and why: rules, policy, header, hop by hop."""
     from srv6dmm.cli.client import Client
+    from srv6dmm.cli.explanation import print_explanation
     from srv6dmm.cli.flow import protocol
     from srv6dmm.cli.output import print_json
 
@@ -121,51 +123,9 @@ def _explain(
         "head_end": head_end,
     }
     given = {key: value for key, value in query.items() if value is not None}
-    told = Client(controller).get("/v1/paths/explain", **given)
+    client, path = Client(controller), "/v1/paths/explain"
+    told = client.post(path, given) if live else client.get(path, **given)
     if json:
         print_json(told)
         return
-    _print_explanation(told)
-
-
-def _print_explanation(told: dict[str, Any]) -> None:
-    from srv6dmm.cli.output import console
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
-
-    packet = told["packet"]
-    say(f"packet   {packet['source']} -> {packet['destination']}, protocol {packet['protocol']}")
-    say(f"enters   at {told['head_end']}; {told['mobile_node']} is at {told['serving']}")
-    for rule in told["rules"]:
-        mark = "*" if rule["decides"] else "-"
-        say(f"rule   {mark} {rule['name']} (priority {rule['priority']}): {rule['reason']}")
-    if told["policy"]:
-        fell = "; no candidate path is valid" if told["fell_back"] else ""
-        say(f"policy   {told['policy']}{fell}")
-    for candidate in told["candidates"]:
-        state = "active" if candidate["active"] else candidate["reason"]
-        say(f"         preference {candidate['preference']}: {state}")
-        for path in candidate["paths"]:
-            way = " ".join(path["routers"]) if path["routers"] else path["reason"]
-            say(f"           {path['weight']} x {way}")
-    for number, one in enumerate(told["lists"], 1):
-        kind = "backup" if one["backup"] else f"weight {one['weight']}"
-        say(f"list {number}   {kind}, {told['mode']}, packets of up to {one['inner_mtu']} bytes")
-        for segment in one["segments"]:
-            more = f", {segment['detail']}" if segment["detail"] else ""
-            say(f"         {segment['sid']}  {segment['behavior']} of {segment['router']}{more}")
-        header = one["header"]
-        if header is not None:
-            say(f"header   {header['octets']} bytes, to {header['destination']}")
-            if header["srh"]:
-                say(f"         SRH {header['srh']}")
-    for walk in told["walks"]:
-        for hop in walk["hops"]:
-            known = "" if hop["applied"] else "  (not yet acknowledged)"
-            say(f"at {hop['router']}{known}")
-            for step in hop["steps"]:
-                say(f"         {step['action']}")
-            if hop["prefix_packets"] is not None:
-                say(f"         {hop['prefix_packets']} packets counted for the prefix")
-        say(f"end      {walk['outcome']}: {walk['detail']}")
+    print_explanation(told)

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TypeVar, cast
 
 from srv6dmm.model.errors import Refusal
-from srv6dmm.model.wire import ForwardingMode, FromController, ModeReport, Report, Resync, SetMode
+from srv6dmm.model.plan import PlanEntry
+from srv6dmm.model.wire import (
+    ForwardingMode,
+    FromController,
+    Inspect,
+    Inspection,
+    ModeReport,
+    Probe,
+    Probed,
+    Report,
+    Resync,
+    SetMode,
+    Sighting,
+    Unwatch,
+    Watch,
+    Watching,
+)
 
 REPORT_TIMEOUT_S = 10.0
 MODE_TIMEOUT_S = 60.0
 """Programs that were never compiled on a host are compiled first."""
 
 T = TypeVar("T")
+Answer = Report | ModeReport | Inspection | Watching | Probed | Sighting
+Key = tuple[type, int | str]
 
 
 class Questions:
@@ -24,6 +43,10 @@ class Questions:
         self._post = post
         self._reports: list[asyncio.Future[Report]] = []
         self._modes: list[tuple[ForwardingMode, asyncio.Future[ModeReport]]] = []
+        self._numbers = count(1)
+        self._keyed: dict[Key, asyncio.Future[object]] = {}
+        """By the kind of the answer, and its number or token."""
+        self._watched: dict[str, Callable[[Sighting], None]] = {}
 
     async def resync(self) -> Report:
         """Have the agent read its kernel back and repair. Raises Refusal `router-not-connected`."""
@@ -48,13 +71,73 @@ class Questions:
                 extra={"mode": report.mode},
             )
 
-    def take(self, message: Report | ModeReport) -> None:
+    async def inspect(self, entries: Sequence[PlanEntry], patience_s: float) -> Inspection:
+        """Have the agent read back what entries are in its kernel; nothing is repaired.
+
+        Raises TimeoutError, or Refusal `router-not-connected`.
+        """
+        number = next(self._numbers)
+        question = Inspect(number, tuple(entries))
+        return await self._ask(question, Inspection, number, patience_s)
+
+    async def watch(
+        self, watch: Watch, seen: Callable[[Sighting], None], patience_s: float
+    ) -> Watching:
+        """Have the agent look out for a token; `seen` is told until `unwatch`. Raises as above."""
+        self._watched[watch.token] = seen
+        return await self._ask(watch, Watching, watch.token, patience_s)
+
+    async def unwatch(self, token: str, patience_s: float) -> None:
+        """Have the agent look no more; what it saw was told when this returns. Raises as above."""
+        try:
+            await self._ask(Unwatch(token), Watching, token, patience_s)
+        finally:
+            self._watched.pop(token, None)
+
+    def forget(self, token: str) -> None:
+        """End a watch that nobody waits for any more."""
+        if self._watched.pop(token, None) is not None:
+            self._post(Unwatch(token))
+
+    async def probe(self, probe: Probe, patience_s: float) -> Probed:
+        """Have the agent send a probe. Raises as `inspect` does."""
+        return await self._ask(probe, Probed, probe.token, patience_s)
+
+    async def _ask(
+        self, question: FromController, kind: type[T], key: int | str, patience_s: float
+    ) -> T:
+        waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._keyed[kind, key] = cast("asyncio.Future[object]", waiting)
+        self._post(question)
+        try:
+            return await asyncio.wait_for(waiting, patience_s)
+        finally:
+            self._keyed.pop((kind, key), None)
+
+    def take(self, message: Answer) -> None:
         """Take in an answer. Every report answers all who wait for one."""
-        if isinstance(message, Report):
-            for waiting in self._reports:
-                _resolve(waiting, message)
-            self._reports.clear()
-            return
+        match message:
+            case Report():
+                for waiting in self._reports:
+                    _resolve(waiting, message)
+                self._reports.clear()
+            case ModeReport():
+                self._take_mode(message)
+            case Inspection(number=number):
+                self._take_keyed(message, number)
+            case Watching(token=token) | Probed(token=token):
+                self._take_keyed(message, token)
+            case Sighting(token=token):
+                seen = self._watched.get(token)
+                if seen is not None:
+                    seen(message)
+
+    def _take_keyed(self, message: object, key: int | str) -> None:
+        waiting = self._keyed.get((type(message), key))
+        if waiting is not None:
+            _resolve(waiting, message)
+
+    def _take_mode(self, message: ModeReport) -> None:
         for number, (asked, wanted) in enumerate(self._modes):
             if asked == message.asked:
                 del self._modes[number]
@@ -67,8 +150,11 @@ class Questions:
             _refuse(report, self._router)
         for _, wanted in self._modes:
             _refuse(wanted, self._router)
+        for asked in self._keyed.values():
+            _refuse(asked, self._router)
         self._reports.clear()
         self._modes.clear()
+        self._watched.clear()
 
     async def _answer(self, waiting: asyncio.Future[T], timeout_s: float) -> T:
         try:

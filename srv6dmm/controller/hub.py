@@ -28,10 +28,14 @@ from srv6dmm.model.wire import (
     FullPlan,
     Heartbeat,
     Hello,
+    Inspection,
     LinkReport,
     ModeReport,
+    Probed,
     Report,
+    Sighting,
     Telemetry,
+    Watching,
     Welcome,
 )
 
@@ -255,6 +259,8 @@ class Hub:
             case ModeReport():
                 self._changed_over(channel, message.mode)
                 connection.questions.take(message)
+            case Inspection() | Watching() | Probed() | Sighting():
+                connection.questions.take(message)
             case Telemetry():
                 self.traffic.take(channel.router, message)
             case Detected():
@@ -380,13 +386,14 @@ class Hub:
 
     async def resync(self, router: str) -> Report:
         """Have a router read its kernel back, repair and report. Raises Refusal."""
-        return await self._questions(router).resync()
+        return await self.questions(router).resync()
 
     async def set_mode(self, router: str, mode: ForwardingMode) -> None:
         """Have a router forward in another mode. Raises Refusal, also when it cannot."""
-        await self._questions(router).set_mode(mode)
+        await self.questions(router).set_mode(mode)
 
-    def _questions(self, router: str) -> Questions:
+    def questions(self, router: str) -> Questions:
+        """Return what a router can be asked. Raises Refusal when it is not here, or unknown."""
         channel = self._channels.get(router)
         if channel is None:
             raise Refusal("unknown-router", f"{router!r} is no router of this domain", 404)

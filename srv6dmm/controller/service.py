@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from srv6dmm.config import DetectionSettings, RolloutSettings
 from srv6dmm.controller.arrivals import Arrivals
 from srv6dmm.controller.changes import Changed, Changes, declared_topology
 from srv6dmm.controller.clock import Clock
+from srv6dmm.controller.explaining import Explaining
 from srv6dmm.controller.feed import Feed, FeedEvent
 from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
 from srv6dmm.controller.ledger import Before, Ledger, Published
@@ -24,7 +26,6 @@ from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
 from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
-from srv6dmm.core.explain import Explainer, Explanation, Question
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import EntryDelta, Planner
@@ -102,6 +103,9 @@ class Controller:
         )
         self._hub.on_notice = self._notice
         self._hub.on_detected = lambda router, seen: self._spawn(self._arrivals.take(router, seen))
+        self.explaining = Explaining(
+            self.planner, self._hub, lambda: self.state, clock, partial(secrets.token_bytes, 8)
+        )
         self._arrivals = Arrivals(
             detection or DetectionSettings(),
             clock,
@@ -248,17 +252,6 @@ class Controller:
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
         """Take a router's connection in. Raises Refusal."""
         return self._hub.connect(hello, send, close)
-
-    def explain(self, question: Question) -> Explanation:
-        """Return why and where a packet goes, by the plans that routers were told.
-
-        Raises Refusal.
-        """
-        state = self.state
-        explainer = Explainer(
-            self.planner, state, lambda router: self.planner.plan(router, state).entries.values()
-        )
-        return explainer.explain(question)
 
     def applied(self, router: str) -> bool:
         """Tell whether a router has acknowledged all that it was told."""

@@ -59,6 +59,15 @@ class CombinedKernel(Kernel):
                 counted[sid] = (before[0] + packets, before[1] + octets, before[2])
         return counted
 
+    def counted(self, objects: Iterable[KernelObject]) -> tuple[int, int, int] | None:
+        """Return what objects of both counted together; the fast path knows no errors."""
+        native, fast = _split(list(objects))
+        slow = self._linux.counted(native)
+        quick = self.fast.counted_by(fast) if fast and self.fast is not None else None
+        if slow is None or quick is None:
+            return slow if quick is None else (*quick, 0)
+        return slow[0] + quick[0], slow[1] + quick[1], slow[2]
+
     def subscribe(self, changed: Callable[[], None]) -> int:
         """Open a monitor; nothing but a read-back notices changes of maps."""
         return self._linux.subscribe(changed)

@@ -28,6 +28,7 @@ from srv6dmm.dataplane.objects import (
     Neighbour,
     Route,
     Rule,
+    Seg6Local,
     Sysctl,
     TunnelSource,
 )
@@ -126,6 +127,15 @@ class FakeKernel(Kernel):
     def sid_counters(self) -> dict[str, tuple[int, int, int]]:
         """Return what `counters` was set to."""
         return dict(self.counters)
+
+    def counted(self, objects: Iterable[KernelObject]) -> tuple[int, int, int] | None:
+        """Return the first of `counters` that is of a SID among the objects."""
+        for item in objects:
+            if isinstance(item, Route) and isinstance(item.encap, Seg6Local):
+                counted = self.counters.get(str(item.prefix.network_address))
+                if counted is not None:
+                    return counted
+        return None
 
     def subscribe(self, changed: Callable[[], None]) -> int:
         """Return a descriptor that is readable after `lose(tell=True)` or `meddle`."""

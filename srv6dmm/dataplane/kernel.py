@@ -35,6 +35,12 @@ class Kernel(Protocol):
     def sid_counters(self) -> dict[str, tuple[int, int, int]]:
         """Return SID -> (packets, bytes, errors) of local SIDs, where the kernel counts."""
 
+    def counted(self, objects: Iterable[KernelObject]) -> tuple[int, int, int] | None:
+        """Return (packets, bytes, errors) that objects counted together; None: none of them does.
+
+        Takes the time of a few messages, however many objects there are besides.
+        """
+
     def subscribe(self, changed: Callable[[], None]) -> int:
         """Open a netlink monitor of routes, links and neighbours; return its file descriptor.
 

@@ -25,6 +25,7 @@ from srv6dmm.dataplane.objects import (
     Route,
     Rule,
     Seg6Encap,
+    Seg6Local,
     Sysctl,
     TunnelSource,
 )
@@ -255,6 +256,12 @@ class LinuxKernel:
     def sid_counters(self) -> dict[str, tuple[int, int, int]]:
         """Return SID -> (packets, bytes, errors) of local SIDs, where the kernel counts."""
         return self._reader.sid_counters()
+
+    def counted(self, objects: Iterable[NativeObject]) -> tuple[int, int, int] | None:
+        """Return (packets, bytes, errors) that local SIDs among objects counted together."""
+        return self._reader.counted(
+            item for item in objects if isinstance(item, Route) and type(item.encap) is Seg6Local
+        )
 
     # --- watching ----------------------------------------------------------------------------
 

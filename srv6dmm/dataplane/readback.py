@@ -133,6 +133,30 @@ class Reader:
                     )
         return found
 
+    def counted(self, sids: Iterable[Route]) -> tuple[int, int, int] | None:
+        """Return the sum of what the routes of local SIDs count, each asked for by itself."""
+        total: tuple[int, int, int] | None = None
+        for route in sids:
+            try:
+                index = self._interfaces.index(route.next_hops[0].interface)
+            except (NoSuchInterface, IndexError):
+                continue
+            packed = route.prefix.network_address.packed
+            answer = self._channel.ask(routes.match_request(packed, index))
+            if isinstance(answer, Rejection) or answer[0] != n.RTM_NEWROUTE:
+                continue
+            about, parts = routes.facts(*answer[1:])
+            if about.protocol != PROTOCOL or (about.destination, about.metric) != (
+                packed,
+                route.metric,
+            ):
+                continue
+            one = routes.counters(parts)
+            if one is not None:
+                before = total or (0, 0, 0)
+                total = (before[0] + one[0], before[1] + one[1], before[2] + one[2])
+        return total
+
     def rules(self) -> list[Rule]:
         """Return the rules of ours, in the order in which the kernel asks them."""
         found: list[Rule] = []

@@ -1,8 +1,9 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
 Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry /
-Detected / ModeReport / LinkReport.
-Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode.
+Detected / ModeReport / LinkReport / Inspection / Watching / Probed / Sighting.
+Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode, Inspect, Watch,
+Unwatch, Probe.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 ForwardingMode = Literal["ebpf", "netlink"]
 """How a router forwards: by the kernel's routes alone, or by the fast path in front of them."""
@@ -202,7 +203,130 @@ class LinkReport:
     """Core interfaces without carrier, in name order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Read back what these plan entries are in the kernel, repair nothing; answer: Inspection."""
+
+    number: int
+    """Of the question; the answer has it too."""
+    entries: tuple[PlanEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EntryState:
+    """What became of one plan entry at a router."""
+
+    key: str
+    planned: bool
+    """Whether the plan the router has applied says the same of it."""
+    state: Literal["present", "different", "missing", "unread"]
+    """Of all that it is in kernel and fast path, the worst."""
+    found: tuple[str, ...] = ()
+    """What is not as it should be, a sentence each."""
+    packets: int | None = None
+    """Counted by what it is there; None: nothing of it counts."""
+    octets: int | None = None
+    errors: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The answer to an Inspect, entry by entry."""
+
+    number: int
+    revision: int | None
+    """As applied when it was read."""
+    entries: tuple[EntryState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Look out for packets that end in a token; answer Watching, then a Sighting for each.
+
+    One watch at a time: a new one takes the place of the last.
+    """
+
+    token: str
+    """Sixteen hexadecimal digits."""
+    seconds: float
+    """Then it ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """Look no more for a token; answer Watching when all that was seen is told."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Whether there is a watch now; `reason`: why not."""
+
+    token: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Have an interface receive one packet that ends in a token; the answer is Probed."""
+
+    token: str
+    interface: str
+    link_layer_address: str | None
+    """Whom it is to come from; None: a neighbour that does not matter."""
+    source: IPv6Address
+    destination: IPv6Address
+    protocol: int
+    source_port: int | None
+    destination_port: int | None
+    dscp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What came of a Probe; `reason`: why the packet could not be sent."""
+
+    token: str
+    at_ns: int
+    """Agent's CLOCK_REALTIME in nanoseconds when it was sent."""
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A packet that ends in a watched token crossed an interface."""
+
+    token: str
+    interface: str
+    outgoing: bool
+    at_ns: int
+    """Agent's CLOCK_REALTIME in nanoseconds."""
+    source: IPv6Address
+    """Of the packet itself, whatever outer headers it has."""
+    destination: IPv6Address
+    protocol: int
+    hop_limit: int
+    """Of the outermost header."""
+    headers: tuple[tuple[IPv6Address, ...], ...]
+    """Segments left in each outer header, the active one first; the outermost header last."""
+
+
 FromAgent = (
-    Hello | Ack | Failed | Heartbeat | Report | Telemetry | Detected | ModeReport | LinkReport
+    Hello
+    | Ack
+    | Failed
+    | Heartbeat
+    | Report
+    | Telemetry
+    | Detected
+    | ModeReport
+    | LinkReport
+    | Inspection
+    | Watching
+    | Probed
+    | Sighting
 )
-FromController = Welcome | FullPlan | DeltaPlan | Resync | SetMode
+FromController = (
+    Welcome | FullPlan | DeltaPlan | Resync | SetMode | Inspect | Watch | Unwatch | Probe
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,31 @@ from srv6dmm.controller.clock import SystemClock
 from srv6dmm.controller.hub import RouterConnection
 from srv6dmm.controller.service import Controller
 from srv6dmm.model.parameters import MobilityParameters
+from srv6dmm.model.plan import PlanEntry
 from srv6dmm.model.topology import Topology
 from srv6dmm.model.wire import (
     PROTOCOL,
     Ack,
     DeltaPlan,
     EntryFailure,
+    EntryState,
     Failed,
     FromAgent,
     FromController,
     FullPlan,
     Hello,
+    Inspect,
+    Inspection,
     ModeReport,
+    Probe,
+    Probed,
     Report,
     Resync,
     SetMode,
+    Sighting,
+    Unwatch,
+    Watch,
+    Watching,
 )
 from srv6dmm.store.interface import Store
 from srv6dmm.store.memory import MemoryStore
@@ -52,11 +62,23 @@ class Agent:
     def __init__(self, controller: Controller, router: str) -> None:
         self.router = router
         self.holds: dict[str, Any] = {}
+        self.probes: list[Probe] = []
+        """What it was asked to send."""
         self.refuses: Callable[[str], bool] = lambda key: False
         self.mute = False
         self.drifted: tuple[str, ...] = ()
         self.unable: str | None = None
         """Why it cannot have a fast path."""
+        self.blind: str | None = None
+        """Why it cannot look out for probes."""
+        self.unsent: str | None = None
+        """Why it cannot send one."""
+        self.sees: list[Sighting] = []
+        """What it tells of a probe, whichever it is."""
+        self.lost: dict[str, str] = {}
+        """Keys of entries that are not in its kernel, and what is said of them."""
+        self.deaf = False
+        """Does not answer questions."""
         self.gone = False
         self._connection: RouterConnection = controller.connect(
             hello(router), self._hear, self._closed
@@ -82,6 +104,30 @@ class Agent:
                 await self._connection.receive(ModeReport("ebpf", "netlink", self.unable))
             case SetMode(mode=mode) if not self.mute:
                 await self._connection.receive(ModeReport(mode, mode, None))
+
+            case Inspect() | Watch() | Unwatch() | Probe() if not self.deaf:
+                await self._asked(message)
+
+    async def _asked(self, message: Inspect | Watch | Unwatch | Probe) -> None:
+        match message:
+            case Inspect(number=number, entries=entries):
+                states = tuple(map(self._state, entries))
+                await self._connection.receive(Inspection(number, 0, states))
+            case Watch(token=token):
+                await self._connection.receive(Watching(token, self.blind))
+            case Unwatch(token=token):
+                for sighting in self.sees:
+                    await self._connection.receive(replace(sighting, token=token))
+                await self._connection.receive(Watching(token, "it has ended"))
+            case Probe(token=token):
+                self.probes.append(message)
+                await self._connection.receive(Probed(token, 1_000_000, self.unsent))
+
+    def _state(self, entry: PlanEntry) -> EntryState:
+        planned = self.holds.get(entry.key) == entry
+        if entry.key in self.lost:
+            return EntryState(entry.key, planned, "missing", (self.lost[entry.key],))
+        return EntryState(entry.key, planned, "present", (), 7, 700, 1)
 
     async def _answer(self, revision: int, keys: tuple[str, ...]) -> None:
         refused = [key for key in keys if self.refuses(key)]

@@ -53,6 +53,7 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("GET", "/v1/topology", None, READING),
     ("GET", "/metrics", None, READING),
     ("GET", "/v1/paths/explain?mn=mn1&dst=2001:db8:cafe::2", None, READING),
+    ("POST", "/v1/paths/explain", {"mn": "mn1", "dst": "2001:db8:cafe::2"}, {"admin"}),
     ("GET", "/v1/topology/document", None, READING),
     ("PUT", "/v1/topology", DOCUMENT, {"admin"}),
     ("PATCH", "/v1/topology", {}, {"admin"}),

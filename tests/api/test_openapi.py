@@ -46,6 +46,7 @@ OPERATIONS = (
     "GET /v1/paths",
     "GET /v1/paths/alternatives",
     "GET /v1/paths/explain",
+    "POST /v1/paths/explain",
     "GET /v1/topology",
     "PUT /v1/topology",
     "PATCH /v1/topology",
@@ -196,6 +197,8 @@ def _name_what_exists(case: Any) -> None:
     """Have a generated request speak of what there is, so that it gets beyond the look-ups."""
     if isinstance(case.body, dict) and "event_id" in case.body:
         case.body["access_router"] = "ar1"
+    if isinstance(case.body, dict) and "mn" in case.body:
+        case.body |= {"mn": "mn1", "dst": "2001:db8::1"}
     for parameters in (case.path_parameters, case.query):
         for name, value in (
             ("router", "br1"),

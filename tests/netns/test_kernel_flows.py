@@ -153,6 +153,16 @@ def reconciler(wire: Wire) -> Reconciler:
     return made
 
 
+def test_one_list_under_two_weights_is_one_way(wire: Wire) -> None:
+    """Linux takes no next hop twice: two paths of a policy may come to the same list."""
+    agent = reconciler(wire)
+    same = (way("left", FIRST, weight=2), way("left", FIRST, weight=3))
+    assert agent.apply_delta([flow(*same)], []) == []
+    assert agent.apply_delta([flow(*same, way("right", SECOND, weight=5))], []) == []
+    (route,) = (item for item in wire.kernel.read().values() if isinstance(item, Route))
+    assert {hop.interface: hop.weight for hop in route.next_hops} == {"left": 5, "right": 5}
+
+
 def test_a_flow_takes_its_list_and_others_the_prefixs(wire: Wire) -> None:
     """By our own reconciler, and back again when the rule goes."""
     agent = reconciler(wire)

@@ -86,6 +86,33 @@ MESSAGES: tuple[wire.FromAgent | wire.FromController, ...] = (
     wire.DeltaPlan(5, 6, ENTRIES, ("mobile 2001:db8::/64",)),
     wire.Resync(),
     wire.SetMode("ebpf"),
+    wire.Inspect(7, ENTRIES),
+    wire.Inspection(
+        7,
+        3,
+        (
+            wire.EntryState("settings", True, "present"),
+            wire.EntryState("sid fc00::1", False, "missing", ("it is not there",), 1, 2, 3),
+        ),
+    ),
+    wire.Watch("0123456789abcdef", 2.5),
+    wire.Unwatch("0123456789abcdef"),
+    wire.Watching("0123456789abcdef", None),
+    wire.Probe(
+        "0123456789abcdef", "acc0", "02:00:00:00:01:01", ADDRESS, ADDRESS, 17, 1000, 2000, 46
+    ),
+    wire.Probed("0123456789abcdef", 1_700_000_000_000_000_000, "no such interface"),
+    wire.Sighting(
+        "0123456789abcdef",
+        "core0",
+        True,
+        1_700_000_000_000_000_000,
+        ADDRESS,
+        ADDRESS,
+        59,
+        63,
+        ((ADDRESS, ADDRESS), (ADDRESS,)),
+    ),
 )
 
 

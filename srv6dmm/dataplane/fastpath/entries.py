@@ -209,6 +209,12 @@ class Entries:
         key = self._owners[counter]
         return None if key is None else _prefix(key)
 
+    def counter(self, prefix: IPv6Network) -> int:
+        """Return the number of a prefix's counter; 0: it has none."""
+        table, key = values.prefix_key(prefix)
+        value = self._entry(table, key)
+        return 0 if value is None else int(_STEER.unpack(value)[2])
+
     def tidy(self) -> None:
         """Delete what no entry names: a write was cut short. For the one that writes only."""
         delivered = {

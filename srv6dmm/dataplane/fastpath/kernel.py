@@ -352,6 +352,18 @@ class FastPath:
             if number in counted
         }
 
+    def counted_by(self, objects: Iterable[FastObject]) -> tuple[int, int] | None:
+        """Return (packets, bytes) that entries counted together; None: none of them counts."""
+        numbers: set[int] = set()
+        for item in objects:
+            match item:
+                case FastSid():
+                    numbers.add(self._sids.get(item.sid.packed, 0))
+                case FastSteering() | FastDelivery() | FastDrop():
+                    numbers.add(self._entries.counter(item.prefix))
+        found = self._maps.counters(numbers - {0}).values()
+        return (sum(c.packets for c in found), sum(c.octets for c in found)) if found else None
+
     def _read_everything(self) -> dict[Identity, FastObject]:
         self._interfaces.refresh()
         self._adopt()
