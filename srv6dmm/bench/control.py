@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from srv6dmm.bench.bulk import bulk_routes
+from srv6dmm.bench.link_failure import link_failure
 from srv6dmm.bench.path_computation import path_computation
 from srv6dmm.bench.report import Case, environment, timed
 from srv6dmm.bench.store_commits import store_commits
@@ -67,6 +68,8 @@ def run(
     cases += decisions(topology, events)
     progress("paths")
     cases += path_computation(100 if quick else 500)
+    progress("a link failure")
+    cases += link_failure(3 if quick else 10)
     progress("durable commits")
     with tempfile.TemporaryDirectory(prefix="srv6dmm-bench-") as folder:
         for concurrency in (1, 64):

@@ -54,6 +54,27 @@ def _control(
             f"{case['count']:,}",
         )
     console.print(table)
+    for case in result["cases"]:
+        if "profile_ms" in case:
+            console.print(
+                "reroute_10k_flows: {flows:,} flows crossed the link; told: {flow_entries:,} flow "
+                "entries,".format(**case)
+            )
+            console.print(
+                "{steering_entries:,} steering entries, {routes:,} routes in {rounds} rounds; "
+                "{cpu_p50_ms:.0f} ms of CPU".format(**case)
+            )
+            steps = (f"{step} {took:.0f}" for step, took in case["profile_ms"].items())
+            console.print(f"profile, ms: {', '.join(steps)}")
+            console.print(
+                f"memory: plans {case['planner_bytes'] / 1e6:.0f} MB, the whole process "
+                f"{case['process_bytes'] / 1e6:.0f} MB"
+            )
+        if "all_trees_bytes" in case:
+            console.print(
+                f"memory: graph {case['graph_bytes'] / 1e6:.1f} MB, all trees "
+                f"{case['all_trees_bytes'] / 1e6:.1f} MB"
+            )
     if json_file is not None:
         report.write(json_file, result)
 

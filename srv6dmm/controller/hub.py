@@ -11,7 +11,7 @@ import structlog
 from srv6dmm.controller.asking import Questions, not_connected
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.traffic import TrafficBook
-from srv6dmm.core.planner import EntryDelta
+from srv6dmm.core.rerouting import EntryDelta
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.plan import Plan, PlanEntry
 from srv6dmm.model.wire import (

@@ -14,7 +14,7 @@ import structlog
 from srv6dmm.controller.acknowledgements import Acknowledgements
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.hub import Hub
-from srv6dmm.core.planner import EntryDelta, Rerouting
+from srv6dmm.core.rerouting import EntryDelta, Rerouting
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.plan import PlanEntry
 

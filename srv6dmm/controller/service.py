@@ -28,7 +28,8 @@ from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.mobility import Timer
-from srv6dmm.core.planner import EntryDelta, Planner
+from srv6dmm.core.planner import Planner
+from srv6dmm.core.rerouting import EntryDelta
 from srv6dmm.core.state_checks import check_topology
 from srv6dmm.core.topology_document import digest
 from srv6dmm.model.errors import Refusal, StoreError

@@ -17,11 +17,12 @@ from srv6dmm.core.link_weights import (
     Measure,
     apart_weights,
     exclusions,
+    in_common,
     measure_weights,
     objective_weights,
 )
 from srv6dmm.core.paths import ShortestPaths
-from srv6dmm.core.search import ListLimits, Problem, candidates, search
+from srv6dmm.core.search import ListLimits, Problem, SearchLimit, candidates, search
 from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
 from srv6dmm.core.sids import sid_table
 from srv6dmm.model.path import Backup, DisjointPair, Path, PathMeasures, Solution
@@ -32,6 +33,8 @@ _REMEMBERED = 4096
 """Trees kept at hand, of 8 bytes per router each: policies ask for the same targets."""
 _REMEMBERED_WEIGHTS = 64
 """Sets of weights kept at hand, of 8 bytes per link and direction each."""
+_NEAR = 100
+"""Labels that are looked at before trees are grown for one search alone."""
 _SHORTEST = DynamicPath()
 
 _Tree = Sequence[float]
@@ -56,6 +59,8 @@ class PathComputation:
         self.paths = paths or ShortestPaths(topology)
         self.sids = sids or sid_table(topology)
         self.ecmp = ecmp
+        self.limited_by_lists = 0
+        """Searches whose best path had no list within the limits, so that another was taken."""
         self._graph = self.paths.graph
         self._has_sids = [name in self.sids for name in self._graph.names]
         self._weights: dict[tuple[Measure | None, DynamicPath], Weights] = {}
@@ -93,6 +98,9 @@ class PathComputation:
         `path` is the only one. Raises NoPath.
         """
         ends = (path.routers[0], path.routers[-1])
+        solution = self._disjoint(path, wanted) if not wanted.waypoints else None
+        if solution is not None:
+            return Backup(solution, 0, 0, 0)
         weights = apart_weights(
             self._graph, self._weights_of(wanted), path, len(wanted.waypoints) + 1
         )
@@ -126,6 +134,26 @@ class PathComputation:
             for crossings in (pair.first, pair.second)
         )
         return DisjointPair(first, second, pair.disjoint)
+
+    def _disjoint(self, path: Path, wanted: DynamicPath) -> Solution | None:
+        """Return the best path that has nothing in common with another; None: there is none.
+
+        What `backup` finds too, and slower: there, what is in common counts in large numbers.
+        """
+        ends = (path.routers[0], path.routers[-1])
+        weights = self._weights_of(wanted).without(in_common(self._graph, path))
+        try:
+            # What is to go by all links is a bound, mostly a near one, and it is there already.
+            near = replace(self._problem(*ends, wanted), weights=weights, maximum_labels=_NEAR)
+            return self._best(near, ends[0], wanted)
+        except SearchLimit:
+            pass
+        except NoPath:
+            return None
+        try:
+            return self._best(self._problem(*ends, wanted, weights), ends[0], wanted)
+        except NoPath:
+            return None
 
     def solution(self, path: Path, wanted: DynamicPath = _SHORTEST) -> Solution:
         """Return a given path with its segment list.
@@ -183,6 +211,7 @@ class PathComputation:
         try:
             return self.solution(self._graph.path(problem.source, crossings), wanted)
         except NoSegmentList:
+            self.limited_by_lists += 1
             problem = replace(problem, lists=self._list_limits(head_end, wanted))
             _, crossings = search(problem)
             return self.solution(self._graph.path(problem.source, crossings), wanted)

@@ -7,7 +7,7 @@ prefixes. Towards another mobile node, the rules of that one's downlink hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv6Network
 
@@ -39,27 +39,42 @@ class FlowPlans:
         self.fixed.sort(key=lambda known: (-known[0].prefixlen, known[0], known[1]))
         self._pools = [pool for node in topology.access_routers() for pool in node.pools]
         self._entrances: dict[IPv6Network | None, frozenset[str]] = {}
+        self._exits: dict[tuple[str, IPv6Network | None], list[tuple[IPv6Network, str]]] = {}
 
     def downlink(
         self, head_end: Node, session: Session, binding: Binding, target: str, book: FlowBook
     ) -> Iterator[FlowSteering]:
         """Yield the entries for packets to a prefix that enter here and go to `target`."""
         for rule in book.rules(session.mobile_node):
-            own = _common(binding.prefix, rule.match.own_prefix)
-            if rule.direction is Direction.UPLINK or own is None:
-                continue
-            if head_end.name not in self.entrances(rule.match.peer):
-                continue
-            match = rule.match
-            selector = FlowSelector(
-                match.peer or ANY,
-                own,
-                match.protocol,
-                match.peer_ports,
-                match.own_ports,
-                match.dscp,
-            )
-            yield self._entry(rule, selector, 0, head_end.name, target, session, book)
+            for _, entry in self.downlinks(rule, (head_end.name,), session, binding, target, book):
+                yield entry
+
+    def downlinks(
+        self,
+        rule: FlowRule,
+        head_ends: Iterable[str],
+        session: Session,
+        binding: Binding,
+        target: str,
+        book: FlowBook,
+    ) -> Iterator[tuple[str, FlowSteering]]:
+        """Yield (head-end, the entry of one rule there) where the rule's packets may enter."""
+        match = rule.match
+        own = _common(binding.prefix, match.own_prefix)
+        if rule.direction is Direction.UPLINK or own is None:
+            return
+        selector = FlowSelector(
+            match.peer or ANY,
+            own,
+            match.protocol,
+            match.peer_ports,
+            match.own_ports,
+            match.dscp,
+        )
+        entrances = self.entrances(match.peer)
+        for head_end in head_ends:
+            if head_end in entrances:
+                yield head_end, self._entry(rule, selector, 0, head_end, target, session, book)
 
     def uplink(
         self, router: Node, session: Session, binding: Binding, book: FlowBook
@@ -109,6 +124,12 @@ class FlowPlans:
         The longest first: a packet takes the first that its destination is in. Of several
         routers with the same prefix the nearest is taken, as plain routing does.
         """
+        known = self._exits.get((router, peer))
+        if known is None:
+            known = self._exits[router, peer] = self._find_exits(router, peer)
+        return known
+
+    def _find_exits(self, router: str, peer: IPv6Network | None) -> list[tuple[IPv6Network, str]]:
         found: dict[IPv6Network, tuple[int, str]] = {}
         for prefix, egress in self.fixed:
             common = _common(prefix, peer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ class Graph:
             for number in range(len(self.names))
         ]
         """By router: the numbers of its crossings."""
+        self.entering: list[list[int]] = [[] for _ in self.names]
+        for number, head in enumerate(self.heads):
+            self.entering[head].append(number)
         self.by_affinity: dict[str, set[int]] = {}
         self.by_srlg: dict[int, set[int]] = {}
         for number, link in enumerate(self.links):
@@ -126,9 +130,7 @@ class Graph:
         return distances
 
     def _exact_distances(self, values: Sequence[float], target: int) -> list[float]:
-        entering: list[list[int]] = [[] for _ in self.names]
-        for number, head in enumerate(self.heads):
-            entering[head].append(number)
+        entering = self.entering
         distances: list[float] = [inf] * len(self.names)
         distances[target] = 0
         near: list[tuple[float, int]] = [(0, target)]
@@ -142,6 +144,54 @@ class Graph:
                     distances[tail] = further
                     heapq.heappush(near, (further, tail))
         return distances
+
+    def mended(
+        self, distances: array[float], cut: Iterable[int], before: Graph
+    ) -> tuple[array[float], set[int]]:
+        """Return distances to a target by IGP metric, and the routers that are farther than before.
+
+        `distances` are those on another graph of the same routers, `before`: of its crossings, some
+        are gone or cost more, and `cut` are the routers at which such a one began a shortest path.
+        Looks only at routers that are farther and their neighbours (Ramalingam and Reps, 1996).
+        """
+        weights, heads, old = self.igp.values, self.heads, before.igp.values
+        farther: set[int] = set()
+        near = [(distances[router], router) for router in set(cut)]
+        heapq.heapify(near)
+        while near:
+            distance, router = heapq.heappop(near)
+            if router in farther or distance == inf:
+                continue
+            if any(
+                weights[number] + distances[heads[number]] == distance
+                and heads[number] not in farther
+                for number in self.leaving[router]
+            ):
+                continue  # another shortest path is left
+            farther.add(router)
+            for number in before.entering[router]:
+                tail = before.tails[number]
+                if old[number] + distance == distances[tail]:
+                    heapq.heappush(near, (distances[tail], tail))
+        tree = distances[:]
+        for router in farther:
+            tree[router] = inf
+        near = [
+            (weights[number] + tree[heads[number]], router)
+            for router in farther
+            for number in self.leaving[router]
+        ]
+        heapq.heapify(near)
+        while near:
+            distance, router = heapq.heappop(near)
+            if distance >= tree[router]:
+                continue
+            tree[router] = distance
+            for number in self.entering[router]:
+                tail = self.tails[number]
+                if tail in farther and weights[number] + distance < tree[tail]:
+                    heapq.heappush(near, (weights[number] + distance, tail))
+        return tree, farther
 
     def path(self, source: int, crossings: Sequence[int]) -> Path:
         """Return the path that starts at a router and takes these crossings."""

@@ -81,6 +81,18 @@ def measure_weights(graph: Graph, measure: Measure) -> Weights:
     return Weights.of([link.delay_us for link in graph.links])
 
 
+def in_common(graph: Graph, other: Path) -> set[int]:
+    """Return the crossings of links, routers between the ends and SRLGs of another path."""
+    crossings = graph.crossings(other)
+    found = {*crossings}
+    for router in {*other.routers[1:-1]} - {other.routers[0], other.routers[-1]}:
+        found.update(graph.leaving[graph.index[router]])
+    for number in crossings:
+        for srlg in graph.links[number].srlgs:
+            found |= graph.by_srlg[srlg]
+    return found | {graph.opposite[number] for number in found}
+
+
 def apart_weights(graph: Graph, weights: Weights, other: Path, legs: int) -> Weights:
     """Return weights by which having anything in common with another path costs more.
 

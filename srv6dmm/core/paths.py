@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -61,6 +61,29 @@ class ShortestPaths:
             graph = self.graph
             found = self._trees[target] = array("d", graph.distances(graph.igp, target))
         return found
+
+    def grow_all(self) -> None:
+        """Grow the trees of all targets now, for whoever must not wait for them later."""
+        for target in range(len(self.graph.names)):
+            self.tree(target)
+
+    def take_over(
+        self,
+        other: ShortestPaths,
+        as_now: Callable[[int, array[float]], array[float] | None],
+    ) -> None:
+        """Take over trees that were grown on other links between the same routers.
+
+        `as_now` makes of (target, tree there) the tree here; None: it is grown when it is needed.
+        """
+        for target, tree in other._trees.items():
+            now = as_now(target, tree)
+            if now is not None:
+                self._trees[target] = now
+
+    def hop(self, crossing: int) -> Hop:
+        """Return (interface, neighbour) of a crossing."""
+        return self._hops[crossing]
 
     def tree_bytes(self) -> int:
         """Return the memory of the trees grown so far."""

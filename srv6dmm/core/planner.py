@@ -7,23 +7,31 @@ planning from scratch, which a property test holds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 
 from srv6dmm.core.binding_sids import binding_sids
 from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.flow_book import EMPTY, FlowBook
 from srv6dmm.core.flow_plans import FlowPlans
+from srv6dmm.core.link_changes import Moves, link_changes
 from srv6dmm.core.links import in_force
-from srv6dmm.core.paths import NoPath, ShortestPaths
+from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.policy_paths import PolicyPaths
 from srv6dmm.core.repair import Repairs
+from srv6dmm.core.rerouting import (
+    EntryDelta,
+    PlanChanges,
+    Rerouting,
+    SessionChanges,
+    route_changes,
+    static_changes,
+    update_rounds_of,
+)
 from srv6dmm.core.session_plans import SessionPlans, steering_target
 from srv6dmm.core.sids import sid_table
 from srv6dmm.core.static_plans import StaticPlans
-from srv6dmm.core.update_order import update_rounds
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.plan import Plan, PlanEntry, UnderlayRoute, advertise_key, mobile_key
+from srv6dmm.model.plan import Plan, PlanEntry, advertise_key, mobile_key
 from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.state import RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
@@ -32,21 +40,6 @@ REPAIRED = 64
 """Domains of so many routers have repairs at every router: each pair of routers takes a search."""
 _REMEMBERED = 1024
 """Sessions whose entries are kept at hand: those in the middle of a roll-out, mostly."""
-
-EntryDelta = tuple[tuple[PlanEntry, ...], tuple[str, ...]]
-"""(entries to put, keys that go), for one router."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rerouting:
-    """How plans change with the topology."""
-
-    at_once: dict[str, EntryDelta]
-    """Router -> what any order is right for: steering, flows, SIDs, what repairs what."""
-    routes: dict[str, EntryDelta]
-    """Router -> plain routes, whose order decides whether packets run in circles meanwhile."""
-    rounds: list[frozenset[str]]
-    """The routers of `routes`, in that order (core.update_order)."""
 
 
 class Planner:
@@ -68,13 +61,14 @@ class Planner:
         self.topology = topology
         self.down = frozenset(down)
         self.sids: dict[str, RouterSids] = sid_table(topology)
-        working = in_force(topology, self.down)
-        self._working = {(end.node, end.interface) for link in working.links for end in link.ends()}
+        working = self._working = in_force(topology, self.down)
         self.paths = ShortestPaths(working)
         self.computation = PathComputation(working, self.paths, self.sids)
         self.choices = PolicyPaths(working, self.computation)
-        small = len(topology.routers()) <= REPAIRED
-        repairs = Repairs(working, self.paths, self.computation, self.sids) if small else None
+        self._repaired = len(topology.routers()) <= REPAIRED
+        repairs = (
+            Repairs(working, self.paths, self.computation, self.sids) if self._repaired else None
+        )
         self._static = StaticPlans(topology, self.paths, self.sids, repairs)
         self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())
@@ -92,7 +86,7 @@ class Planner:
         concerned = {
             node for node in old.nodes() | book.nodes() if old.asks(node) != book.asks(node)
         }
-        changes = _Changes()
+        changes = PlanChanges()
         for session in sessions:
             if session.mobile_node not in concerned:
                 continue
@@ -109,53 +103,62 @@ class Planner:
         return changes.made()
 
     def reroute(
-        self, topology: Topology, down: Collection[LinkEnd], sessions: Iterable[Session]
+        self,
+        topology: Topology,
+        down: Collection[LinkEnd],
+        sessions: Iterable[Session],
+        done: Callable[[str], None] = lambda _: None,
     ) -> Rerouting:
-        """Plan on another topology, or other working links, from now on; return what changes."""
+        """Plan on another topology, or other working links, from now on; return what changes.
+
+        `done` is told of each step that is: graph, trees, routes, lists, entries, order.
+        """
+        declared, working = self.topology, self._working
         static, before, paths = self._static, self._sessions, self.paths
-        choices = self.choices
         self._settle(topology, down)
-        at_once, routes = _Changes(), _Changes()
-        for router in self._routers:
-            old, new = static.entries(router), self._static.entries(router)
-            at_once.add(router, _but_routes(old.values()), _but_routes(new.values()))
-            routes.add(router, _routes(old.values()), _routes(new.values()))
+        done("graph")
+        same = _same_but_costs(declared, topology)
+        changes = link_changes(working, self._working)
+        at_once, hops = PlanChanges(), None
+        if changes is not None:
+            moves = Moves(paths, self.paths, changes)
+            self.choices.take_over(before.choices, changes, moves)
+            hops = list(moves.hops())
+        done("trees")
+        if same and hops is not None and not self._repaired:
+            routes = route_changes(static, self._static, hops)
+        else:
+            routes = static_changes(static, self._static, self._routers, at_once)
+        done("routes")
         for router in self._head_ends:
-            old_sids = binding_sids(router, self.book, choices)
+            old_sids = binding_sids(router, self.book, before.choices)
             at_once.add(router, old_sids, binding_sids(router, self.book, self.choices))
-        for session in sessions:
+        told = SessionChanges(before, self._sessions, self._head_ends, self.book)
+        concerned = list(sessions)
+        for session in concerned if same else ():
+            told.look(session)
+        done("lists")
+        for session in concerned:
+            if same:
+                told.add(session, at_once)
+                continue
             for router in self._head_ends:
                 at_once.add(
                     router,
                     before.entries(router, session, self.book),
                     self._sessions.entries(router, session, self.book),
                 )
-        moved = routes.made()
-        rounds = update_rounds(
-            self._next_hops(paths, self.paths, moved), self._next_hops(self.paths, paths, moved)
-        )
-        told = frozenset().union(*rounds)
-        unordered = frozenset(moved) - told  # what changes there is not where packets go next
-        return Rerouting(at_once.made(), moved, [*rounds, *([unordered] if unordered else [])])
-
-    def _next_hops(
-        self, paths: ShortestPaths, others: ShortestPaths, moved: Iterable[str]
-    ) -> dict[str, dict[str, str]]:
-        """Return where routers send packets on, to destinations that some are to send elsewhere.
-
-        Over a link that does not work nobody sends: packets there are repaired, or lost.
-        """
-        found: dict[str, dict[str, str]] = {}
-        for target in self._routers:
-            if all(_hop(paths, r, target) == _hop(others, r, target) for r in moved):
-                continue
-            hops = ((router, _hop(paths, router, target)) for router in self._routers)
-            found[target] = {
-                router: hop[1]
-                for router, hop in hops
-                if hop is not None and (router, hop[0]) in self._working
-            }
-        return found
+        done("entries")
+        if hops is None:
+            hops = [(router, target) for router in self._routers for target in self._routers]
+        hops = [(router, target) for router, target in hops if router in routes]
+        ends = {(end.node, end.interface) for link in self._working.links for end in link.ends()}
+        rounds = update_rounds_of(paths, self.paths, hops, ends)
+        unordered = frozenset(routes).difference(
+            *rounds
+        )  # what changes there is not where packets go next
+        done("order")
+        return Rerouting(at_once.made(), routes, [*rounds, *([unordered] if unordered else [])])
 
     def plan(self, router: str, state: State) -> Plan:
         """Return the router's whole plan. Raises KeyError for a name that is no router."""
@@ -180,7 +183,7 @@ class Planner:
         """Return how each router's plan changes when the session does."""
         old = self._remembered(before) if before else {}
         new = self._remembered(after) if after else {}
-        changes = _Changes()
+        changes = PlanChanges()
         for router in sorted(old.keys() | new.keys()):
             changes.add(router, old.get(router, ()), new.get(router, ()))
         return changes.made()
@@ -237,39 +240,13 @@ class Planner:
         return steering_target(session)
 
 
-class _Changes:
-    """Deltas of many small changes, by router."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[list[PlanEntry], list[str]]] = {}
-
-    def add(self, router: str, before: Iterable[PlanEntry], after: Iterable[PlanEntry]) -> None:
-        """Take in what some entries of a router become. No other call may name their keys."""
-        had = {entry.key: entry for entry in before}
-        put = [entry for entry in after if had.pop(entry.key, None) != entry]
-        if put or had:
-            puts, gone = self._found.setdefault(router, ([], []))
-            puts += put
-            gone += had
-
-    def made(self) -> dict[str, EntryDelta]:
-        """Return router -> what changes there; routers without any are left out."""
-        return {router: (tuple(put), tuple(gone)) for router, (put, gone) in self._found.items()}
-
-
-def _hop(paths: ShortestPaths, router: str, target: str) -> tuple[str, str] | None:
-    """Return (interface, neighbour) towards a router; None at it, and where no path leads."""
-    if router == target:
-        return None
-    try:
-        return paths.next_hop(router, target)
-    except NoPath:
-        return None
-
-
-def _routes(entries: Iterable[PlanEntry]) -> Iterable[PlanEntry]:
-    return (entry for entry in entries if isinstance(entry, UnderlayRoute))
-
-
-def _but_routes(entries: Iterable[PlanEntry]) -> Iterable[PlanEntry]:
-    return (entry for entry in entries if not isinstance(entry, UnderlayRoute))
+def _same_but_costs(before: Topology, after: Topology) -> bool:
+    """Tell whether two topologies differ, if at all, in what crossing a link costs."""
+    if before is after:
+        return True
+    return (
+        before.domain == after.domain
+        and before.nodes == after.nodes
+        and [(link.ends(), link.mtu) for link in before.links]
+        == [(link.ends(), link.mtu) for link in after.links]
+    )

@@ -7,11 +7,12 @@ valid segment lists share the flows by weight (sections 2.11 and 5.1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 
 from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.graph import NoPath
+from srv6dmm.core.link_changes import LinkChanges, Moves
 from srv6dmm.core.segments import NoSegmentList
 from srv6dmm.core.simulator import NotDelivered, Simulator
 from srv6dmm.model.path import Path, Solution
@@ -62,6 +63,9 @@ class Choice:
     candidates: tuple[CandidateChoice, ...]
     fell_back: bool = False
     """No candidate path is valid; `Policy.invalid` says what happens."""
+    grounds: tuple[Path, ...] | None = field(default=None, compare=False, repr=False)
+    """Every path that was found on the way: while they are as good as ever, and others are worse,
+    the choice stands. None: it depends on more, such as a path that was not to be found."""
 
 
 class PolicyPaths:
@@ -94,7 +98,28 @@ class PolicyPaths:
             choice = self._choices[key] = self._choose(policy, other, head_end, endpoint)
         return choice
 
+    def take_over(self, before: PolicyPaths, changes: LinkChanges, moves: Moves) -> None:
+        """Take over what was chosen before links changed, where that is for certain the same.
+
+        Where links only got worse, a best path that crosses none of them is the best path still;
+        and its list is the same where the underlay leads along its routers as it did.
+        """
+        if not changes.worse:
+            return
+        ends = changes.ends
+
+        def stands(choice: Choice) -> bool:
+            return (
+                choice.grounds is not None
+                and not any(end in ends for path in choice.grounds for end in path.crossings())
+                and not moves.touch(choice.grounds)
+            )
+
+        self._choices.update((key, one) for key, one in before._choices.items() if stands(one))
+        self._plain.update((key, one) for key, one in before._plain.items() if stands(one))
+
     def _choose(self, policy: Policy, other: Policy | None, head_end: str, endpoint: str) -> Choice:
+        limited = self._computation.limited_by_lists
         apart = self._path_of(other, head_end, endpoint) if other is not None else None
         looked: list[CandidateChoice] = []
         active: tuple[CandidatePath, tuple[ListChoice, ...]] | None = None
@@ -112,10 +137,16 @@ class PolicyPaths:
                 active = (candidate, lists)
             looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
         if active is not None:
-            return self._made(active[0], active[1], tuple(looked))
+            choice = self._made(active[0], active[1], tuple(looked))
+            weighted = [weighted.path for one in policy.candidates for weighted in one.paths]
+            computed = all(isinstance(path, DynamicPath) for path in weighted)
+            if computed and other is None and limited == self._computation.limited_by_lists:
+                return choice
+            return replace(choice, grounds=None)
         if policy.invalid is Invalid.DROP:
             return Choice((), (), None, None, tuple(looked), fell_back=True)
-        return replace(self.shortest(head_end, endpoint), candidates=tuple(looked), fell_back=True)
+        plain = self.shortest(head_end, endpoint)
+        return replace(plain, candidates=tuple(looked), fell_back=True, grounds=None)
 
     def shortest(self, head_end: str, endpoint: str) -> Choice:
         """Return what packets take that no rule says anything of: one segment, plain routing.
@@ -158,30 +189,46 @@ class PolicyPaths:
         )
         paths = tuple(choice.solution.path for choice, _ in valid if choice.solution is not None)
         wanted = valid[0][1].path
-        backup = self._backup(paths[0], wanted if isinstance(wanted, DynamicPath) else None)
+        backup, grounds = self._backup(
+            paths[0], wanted if isinstance(wanted, DynamicPath) else None
+        )
+        solutions = [choice.solution for other in looked for choice in other.lists]
+        found = [solution.path for solution in solutions if solution is not None]
+        certain = grounds is not None and len(found) == len(solutions)
         return Choice(
             lists,
             paths,
             self.steering_list(backup) if backup is not None else None,
             backup.path if backup is not None else None,
             looked,
+            grounds=(*found, *(grounds or ())) if certain else None,
         )
 
-    def _backup(self, path: Path, wanted: DynamicPath | None) -> Solution | None:
+    def _backup(
+        self, path: Path, wanted: DynamicPath | None
+    ) -> tuple[Solution | None, list[Path] | None]:
         """Return the solution with least in common, if it leaves the head-end another way.
 
         What the flow asks for is kept where that can be; a broken promise is better than none.
+        With it come all paths looked at; None where one was not to be found.
         """
+        found: list[Path] | None = [path]
         if len(path.routers) < 2:
-            return None
+            return None, found
+        limited = self._computation.limited_by_lists
         for asked in dict.fromkeys((wanted or DynamicPath(), DynamicPath())):
             try:
                 solution = self._computation.backup(path, asked).solution
             except (NoPath, NoSegmentList):
+                found = None
                 continue
+            if limited != self._computation.limited_by_lists:
+                found = None
+            if found is not None:
+                found.append(solution.path)
             if solution.path.interfaces[0] != path.interfaces[0]:
-                return solution
-        return None
+                return solution, found
+        return None, found
 
     def _list(
         self, weighted: WeightedPath, head_end: str, endpoint: str, apart: Path | None

@@ -74,6 +74,8 @@ class Problem:
     required: int = 0
     """All bits."""
     lists: ListLimits | None = None
+    maximum_labels: int = MAXIMUM_LABELS
+    """The search is given up after so many."""
 
     @property
     def limited(self) -> bool:
@@ -114,6 +116,8 @@ def search(problem: Problem, spur: Spur = _NO_SPUR) -> tuple[float, Crossings]:
 
     Raises NoPath when there is none, SearchLimit when the search was given up.
     """
+    if spur is _NO_SPUR and not problem.limited and not problem.waypoints:
+        return _lightest(problem)
     revisited: frozenset[int] = frozenset()
     while True:
         found = _Search(problem, spur, revisited).run()
@@ -121,6 +125,46 @@ def search(problem: Problem, spur: Spur = _NO_SPUR) -> tuple[float, Crossings]:
         if not again:
             return found.weight, found.crossings
         revisited |= again
+
+
+def _lightest(problem: Problem) -> tuple[float, Crossings]:
+    """Search where nothing but the weight matters: the first label at a router is its best."""
+    graph, values, to_go = problem.graph, problem.weights.values, problem.to_go[0]
+    heads, target = graph.heads, problem.target
+    near: list[tuple[float, Crossings, float, int]] = [
+        (to_go[problem.source], (), 0, problem.source)
+    ]
+    left: set[int] = set()
+    while near:
+        _, crossings, weight, router = heapq.heappop(near)
+        if router == target:
+            return weight, crossings
+        if router in left:
+            continue
+        left.add(router)
+        if len(left) > problem.maximum_labels:
+            raise _gave_up(problem)
+        for number in graph.leaving[router]:
+            head = heads[number]
+            further = weight + values[number]
+            least = further + to_go[head]
+            if least < inf and head not in left:
+                heapq.heappush(near, (least, (*crossings, number), further, head))
+    raise _none(problem)
+
+
+def _gave_up(problem: Problem) -> SearchLimit:
+    return SearchLimit(
+        f"gave up after {problem.maximum_labels} beginnings of a path; loosen the constraints"
+    )
+
+
+def _none(problem: Problem) -> NoPath:
+    names = problem.graph.names
+    return NoPath(
+        f"no path from {names[problem.source]!r} to {names[problem.target]!r} satisfies "
+        "the constraints"
+    )
 
 
 def _passed_twice(problem: Problem, crossings: Crossings) -> frozenset[int]:
@@ -159,21 +203,15 @@ class _Search:
             if self._dominated(label):
                 continue
             looked += 1
-            if looked > MAXIMUM_LABELS:
-                raise SearchLimit(
-                    f"gave up after {MAXIMUM_LABELS} beginnings of a path; loosen the constraints"
-                )
+            if looked > problem.maximum_labels:
+                raise _gave_up(problem)
             for number in problem.graph.leaving[label.router]:
                 if label is start and number in self._spur.barred:
                     continue
                 following = self._extend(label, number)
                 if following is not None:
                     self._push(near, following)
-        names = problem.graph.names
-        raise NoPath(
-            f"no path from {names[problem.source]!r} to {names[problem.target]!r} satisfies "
-            "the constraints"
-        )
+        raise _none(problem)
 
     def _start(self) -> _Label:
         """Return the label of the spur's root; what it passed is not passed again."""

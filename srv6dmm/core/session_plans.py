@@ -48,7 +48,7 @@ class SessionPlans:
     ) -> None:
         self._topology = topology
         self._parameters = parameters
-        self._choices = choices
+        self.choices = choices
         self.flows = FlowPlans(topology, paths, choices)
         self._link_mtu = {
             (end.node, end.interface): link.mtu for link in topology.links for end in link.ends()
@@ -99,8 +99,14 @@ class SessionPlans:
             return self._delivery(node, session, binding)
         if target == binding.anchor:
             return None
+        return self.steering(node.name, session, binding, target)
+
+    def steering(
+        self, head_end: str, session: Session, binding: Binding, target: str
+    ) -> SteeringEntry | None:
+        """Return the entry of a head-end that sends a mobile prefix on; None: nowhere."""
         try:
-            way = self.way(node.name, target)
+            way = self.way(head_end, target)
         except NoPath:
             return None  # plain routing has none either, and says so
         first = way.lists[0]
@@ -118,7 +124,7 @@ class SessionPlans:
 
     def way(self, head_end: str, target: str) -> Choice:
         """Return how packets are steered that no rule says anything else of. Raises NoPath."""
-        way = self._choices.shortest(head_end, target)
+        way = self.choices.shortest(head_end, target)
         if not way.lists:
             raise NoPath(f"no path from {head_end!r} to {target!r}")
         return way

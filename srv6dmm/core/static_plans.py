@@ -54,6 +54,10 @@ class StaticPlans:
             made = self._made[router] = {entry.key: entry for entry in self._entries(node)}
         return made
 
+    def routes(self, router: str, target: str) -> Iterator[UnderlayRoute]:
+        """Yield a router's routes to what lies behind another."""
+        yield from self._routes(self._topology.nodes[router], self._topology.nodes[target])
+
     def _entries(self, node: Node) -> Iterator[PlanEntry]:
         yield self._settings(node)
         yield from self._local_sids(node)

@@ -7,11 +7,15 @@ whatever mixture of old and new next hops there is at an instant, following it n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 NextHops = Mapping[str, Mapping[str, str]]
 """Destination -> router -> the router it sends packets on to. One that delivers them, drops them
 or leads them by a tunnel has none."""
+
+
+NextHop = Callable[[str, str], str | None]
+"""(router, destination) -> the router it sends packets on to, if it does."""
 
 
 def update_rounds(before: NextHops, after: NextHops) -> list[frozenset[str]]:
@@ -25,18 +29,26 @@ def update_rounds(before: NextHops, after: NextHops) -> list[frozenset[str]]:
         for router in sorted(old.keys() | new.keys()):
             if old.get(router) != new.get(router):
                 changed.setdefault(router, []).append(destination)
+    return ordered_rounds(
+        changed,
+        lambda router, destination: before.get(destination, {}).get(router),
+        lambda router, destination: after.get(destination, {}).get(router),
+    )
+
+
+def ordered_rounds(
+    changed: Mapping[str, Sequence[str]], before: NextHop, after: NextHop
+) -> list[frozenset[str]]:
+    """Return the routers of `changed` in rounds: router -> where it is to send otherwise."""
     left = sorted(changed)
     done: set[str] = set()
     rounds: list[frozenset[str]] = []
     while left:
         together: set[str] = set()
         for router in left:
-            trial = together | {router}
-            if not any(
-                _returns(router, before.get(to, {}), after.get(to, {}), done, trial)
-                for to in changed[router]
-            ):
-                together = trial
+            together.add(router)
+            if any(_returns(router, to, before, after, done, together) for to in changed[router]):
+                together.remove(router)
         if not together:
             together = set(left)
         rounds.append(frozenset(together))
@@ -47,8 +59,9 @@ def update_rounds(before: NextHops, after: NextHops) -> list[frozenset[str]]:
 
 def _returns(
     start: str,
-    before: Mapping[str, str],
-    after: Mapping[str, str],
+    destination: str,
+    before: NextHop,
+    after: NextHop,
     done: set[str],
     changing: set[str],
 ) -> bool:
@@ -59,9 +72,9 @@ def _returns(
         router = todo.pop()
         ways = []
         if router not in done:
-            ways.append(before.get(router))
+            ways.append(before(router, destination))
         if router in done or router in changing:
-            ways.append(after.get(router))
+            ways.append(after(router, destination))
         for following in ways:
             if following == start:
                 return True

@@ -127,3 +127,7 @@ class Policy:
     """Another policy: between the same ends, this one shares as little with it as it can."""
     invalid: Invalid = Invalid.SHORTEST
     binding_sids: tuple[BindingSid, ...] = ()
+
+    def __hash__(self) -> int:
+        """Tell policies of other names apart; choices are looked up by policy for every flow."""
+        return hash(self.name)

@@ -192,9 +192,13 @@ class Topology:
 
         Bounded by the MTU of the links to hosts as well: it is what RAs advertise.
         """
-        core = set(self.core_links())
-        smallest = min((link.mtu for link in core), default=1500)
-        edge = min((link.mtu for link in self.links if link not in core), default=1500)
+        core: list[int] = []
+        edges: list[int] = []
+        for link in self.links:
+            routers = all(self.nodes[end.node].is_router for end in link.ends())
+            (core if routers else edges).append(link.mtu)
+        smallest = min(core, default=1500)
+        edge = min(edges, default=1500)
         return min(smallest - self.overhead(), edge)
 
 

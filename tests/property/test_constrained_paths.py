@@ -185,7 +185,7 @@ def test_large_domains_against_networkx(
     risks = {srlg for link in links for srlg in link.srlgs}
 
     def connected(usable: list[Link]) -> bool:
-        return networkx.has_path(network.graph(tuple(usable), objective), source, target)
+        return bool(networkx.has_path(network.graph(tuple(usable), objective), source, target))
 
     rest = [link for link in usable if link not in links]
     assert (backup.shared_links == 0) == connected(rest)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from srv6dmm.core import mobility
-from srv6dmm.core.planner import EntryDelta, Planner
+from srv6dmm.core.planner import Planner
 from srv6dmm.core.release import release
+from srv6dmm.core.rerouting import EntryDelta
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent, DetachEvent, Outcome
 from srv6dmm.model.parameters import MobilityParameters
