@@ -331,6 +331,7 @@ class TopologyShape(BaseModel):
                 "max_segments": 1,
                 "router_link_local": "fe80::1",
                 "router_mac": "02:00:5e:00:64:01",
+                "usid": False,
             },
             "nodes": {
                 "tr1": {

@@ -114,6 +114,12 @@ def _print_explanation(told: dict[str, Any]) -> None:
         kind = "backup" if one["backup"] else f"weight {one['weight']}"
         say(f"list {number}   {kind}, {told['mode']}, packets of up to {one['inner_mtu']} bytes")
         for segment in one["segments"]:
+            if segment["slots"]:
+                say(f"         {segment['sid']}  container of")
+                for slot in segment["slots"]:
+                    more = f", {slot['detail']}" if slot["detail"] else ""
+                    say(f"           {slot['behavior']} of {slot['router']}{more}")
+                continue
             more = f", {segment['detail']}" if segment["detail"] else ""
             say(f"         {segment['sid']}  {segment['behavior']} of {segment['router']}{more}")
         header = one["header"]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from srv6dmm.core.binding_sids import binding_sids
+from srv6dmm.core.compression import Compression
 from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.flow_book import EMPTY, FlowBook
 from srv6dmm.core.flow_plans import FlowPlans
@@ -25,7 +26,7 @@ from srv6dmm.core.update_order import update_rounds
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan, PlanEntry, UnderlayRoute, advertise_key, mobile_key
 from srv6dmm.model.sid import SegmentList
-from srv6dmm.model.state import RolloutPhase, Session, SessionKey, State
+from srv6dmm.model.state import CsidSupport, RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
 
 REPAIRED = 64
@@ -58,24 +59,35 @@ class Planner:
         parameters: MobilityParameters,
         book: FlowBook = EMPTY,
         down: Collection[LinkEnd] = (),
+        csid: Collection[CsidSupport] = (),
     ) -> None:
-        """`topology`: as declared. `down`: ends of links that do not work."""
+        """`topology`: as declared. `down`: ends of links that do not work.
+
+        `csid`: the routers that support NEXT-C-SID; of account where the domain has it switched on.
+        """
         self.parameters = parameters
         self.book = book
-        self._settle(topology, down)
+        self._settle(topology, down, csid)
 
-    def _settle(self, topology: Topology, down: Collection[LinkEnd]) -> None:
+    def _settle(
+        self, topology: Topology, down: Collection[LinkEnd], csid: Collection[CsidSupport]
+    ) -> None:
         self.topology = topology
         self.down = frozenset(down)
+        self.csid = frozenset(csid if topology.domain.usid else ())
         self.sids: dict[str, RouterSids] = sid_table(topology)
         working = in_force(topology, self.down)
         self._working = {(end.node, end.interface) for link in working.links for end in link.ends()}
         self.paths = ShortestPaths(working)
-        computation = PathComputation(working, self.paths, self.sids)
+        self.compression = Compression(
+            self.sids, sorted(support.router for support in self.csid if support.held)
+        )
+        computation = PathComputation(working, self.paths, self.sids, compression=self.compression)
         self.choices = PolicyPaths(working, computation)
         small = len(topology.routers()) <= REPAIRED
         repairs = Repairs(working, self.paths, computation, self.sids) if small else None
-        self._static = StaticPlans(topology, self.paths, self.sids, repairs)
+        supporting = {support.router for support in self.csid}
+        self._static = StaticPlans(topology, self.paths, self.sids, repairs, supporting)
         self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())
         self._head_ends = tuple(node.name for node in topology.head_ends())
@@ -109,12 +121,19 @@ class Planner:
         return changes.made()
 
     def reroute(
-        self, topology: Topology, down: Collection[LinkEnd], sessions: Iterable[Session]
+        self,
+        topology: Topology,
+        down: Collection[LinkEnd],
+        sessions: Iterable[Session],
+        csid: Collection[CsidSupport] = (),
     ) -> Rerouting:
-        """Plan on another topology, or other working links, from now on; return what changes."""
+        """Plan on another topology, other working links, or what else routers support, from now on.
+
+        Return what changes.
+        """
         static, before, paths = self._static, self._sessions, self.paths
         choices = self.choices
-        self._settle(topology, down)
+        self._settle(topology, down, csid)
         at_once, routes = _Changes(), _Changes()
         for router in self._routers:
             old, new = static.entries(router), self._static.entries(router)
