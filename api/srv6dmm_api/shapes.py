@@ -369,6 +369,7 @@ class TopologyShape(BaseModel):
             },
             "inner_mtu": 1500,
             "down": ["ar1:core0"],
+            "compressing": [],
         }
     )
     domain: dict[str, Any]
@@ -378,6 +379,7 @@ class TopologyShape(BaseModel):
     sids: dict[str, SidsShape]
     inner_mtu: int
     down: list[str] = Field(description="Ends of links that routers report not to work.")
+    compressing: list[str] = Field(description="Routers that containers may name (RFC 9800).")
 
 
 class DocumentShape(BaseModel):

@@ -45,7 +45,7 @@ class _Move:
 
     @property
     def cost(self) -> tuple[int, int, int, int]:
-        return (self.slots, self.segments, self.adjacencies, -self.then)
+        return (self.slots, self.adjacencies, self.segments, -self.then)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,8 @@ def segment_list(
     may use any next hop of equal cost, so a stretch needs no segment only where its shortest
     path is the only one; without it the underlay takes the next hops of `paths`. Among lists of
     equal length, the one with the fewest adjacency segments is taken (they fail with their
-    link), then the one whose first segments reach farthest. The shortest is the one that
-    `compression` makes the shortest, then the one that has the fewest segments before that; it
-    is returned as it is before.
+    link), then the one whose first segments reach farthest. Length is that which `compression`
+    leaves; the list is returned as it is before, with the fewest segments of what is equal else.
 
     Raises NoSegmentList when the path is not connected, when it leaves the underlay's way at a
     router that has no SID to say so, or when a SID lies outside its router's locator.
