@@ -121,7 +121,7 @@ class TestEnd:
 
 
 class TestContainers:
-    """NEXT-C-SID (RFC 9800): the kernel's uN takes slots out; the program does nothing by halves."""
+    """NEXT-C-SID (RFC 9800): the kernel's uN takes slots out, the programs leave it to that."""
 
     CONTAINER = "fd00:5a:21:22:23:24:25:26"
 

@@ -86,7 +86,9 @@ def test_six_waypoints_are_one_container_on_the_wire(row: Running) -> None:
 
 
 def test_the_list_is_explained_slot_by_slot(row: Running) -> None:
-    told = row.domain.get("/v1/paths/explain?mn=mn1&dst=2001:db8:cafe::2&proto=17&direction=downlink")
+    told = row.domain.get(
+        "/v1/paths/explain?mn=mn1&dst=2001:db8:cafe::2&proto=17&direction=downlink"
+    )
     (one,) = [one for one in told["lists"] if not one["backup"]]
     container, final = one["segments"]
     assert IPv6Address(container["sid"]) == CONTAINER
@@ -122,7 +124,7 @@ def test_packets_keep_the_way_over_hand_overs(row: Running) -> None:
         assert crossings.packets_through("hub", flow) == 0
 
 
-def test_a_restarted_agent_adopts_its_uN(row: Running) -> None:  # noqa: N802 (RFC 9800's name)
+def test_a_restarted_agent_adopts_its_uN(row: Running) -> None:
     """Killed and started again under traffic: nothing is lost, nothing had drifted."""
     with row.probing("mn1", rate=250) as results:
         row.domain.kill("agent-t3")
