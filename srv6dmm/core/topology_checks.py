@@ -230,9 +230,9 @@ def _slots(topology: Topology) -> Iterator[Fault]:
             routers.setdefault(slot_of(sid), node.name)
     for own_sids in sid_table(topology).values():
         for name, sid in named_sids(own_sids):
-            if function(sid) in routers:
+            if (router := routers.pop(function(sid), None)) is not None:  # said once
                 yield (
-                    _key(routers[function(sid)], "locator"),
+                    _key(router, "locator"),
                     f"{function(sid):x} is a function of {own_sids.router} ({name}) too; with "
                     "domain.usid a router's number is nobody's function: choose another",
                 )

@@ -187,9 +187,9 @@ def decode_local(payload: bytes, interfaces: InterfaceTable) -> Seg6Local:
 def _flavors(found: dict[int, bytes]) -> tuple[Flavor, ...]:
     operations = found.get(n.SEG6_LOCAL_FLV_OPERATION)
     bits = number(operations) if operations else 0
-    if bits & _FLAVORS[Flavor.NEXT_CSID]:
-        if any(found.get(kind, length) != length for kind, length in _CONTAINER.items()):
-            raise MalformedMessage("NEXT-C-SID with other than 32 bits of block and 16 of number")
+    other = any(found.get(kind, length) != length for kind, length in _CONTAINER.items())
+    if bits & _FLAVORS[Flavor.NEXT_CSID] and other:
+        raise MalformedMessage("NEXT-C-SID with other than 32 bits of block and 16 of number")
     return tuple(flavor for flavor in Flavor if bits & _FLAVORS[flavor])
 
 
