@@ -33,19 +33,14 @@ class NoSegmentList(Srv6dmmError):
 class _Move:
     """The best that can be done from a place on the path to its end."""
 
-    slots: int
-    """Used up by the segments, those left empty included."""
-    segments: int
-    adjacencies: int
+    cost: tuple[int, int, int, int]
+    """Slots used up (those left empty included), adjacency segments, segments; and the place where
+    the next one starts, negative."""
     sid: IPv6Address
     then: int
     """Place on the path where the next segment starts; the path's length after the final."""
     used: int
     """Slots of the container under way when it does."""
-
-    @property
-    def cost(self) -> tuple[int, int, int, int]:
-        return (self.slots, self.adjacencies, self.segments, -self.then)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +140,8 @@ def _lay(
         if leg.starts[last] <= here:
             slots = compression.slots(final)
             for count in possible:
-                taken = after(count, slots) - count
-                best[here][count] = _Move(taken, 1, 0, final, last + 1, 0)
+                cost = (after(count, slots) - count, 0, 1, -last - 1)
+                best[here][count] = _Move(cost, final, last + 1, 0)
             continue
         for end in range(last - 1, here - 1, -1):
             own = sids.get(leg.routers[end])
@@ -184,17 +179,11 @@ def _improve(
     adjacencies: int,
 ) -> None:
     """Take a segment followed by the best from there, where it is better than what is known."""
-    move = _Move(
-        reached - count + rest.slots,
-        rest.segments + 1,
-        rest.adjacencies + adjacencies,
-        sid,
-        then,
-        reached % SLOTS,
-    )
+    slots, rest_adjacencies, segments, _ = rest.cost
+    cost = (slots + reached - count, rest_adjacencies + adjacencies, segments + 1, -then)
     known = best.get(count)
-    if known is None or move.cost < known.cost:
-        best[count] = move
+    if known is None or cost < known.cost:
+        best[count] = _Move(cost, sid, then, reached % SLOTS)
 
 
 def _check_owner(sids: Mapping[str, RouterSids], router: str, sid: IPv6Address) -> None:
