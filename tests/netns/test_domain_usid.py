@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address
@@ -100,6 +102,20 @@ def test_the_list_is_explained_slot_by_slot(row: Running) -> None:
     (walk,) = told["walks"]
     assert [hop["router"] for hop in walk["hops"]] == ["br1", *ROW, "ar1"]
     assert walk["outcome"] == "delivered"
+    shown = subprocess.run(
+        [
+            *(sys.executable, "-m", "srv6dmm.cli.main", "path", "explain", "--mn", "mn1"),
+            *("--dst", "2001:db8:cafe::2", "--proto", "udp", "--downlink"),
+            *("--controller", f"http+unix://{row.lab.directory.socket}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    place = shown.index("fc00:0:c1:c2:c3:c4:c5:c6  container of\n")
+    assert shown[place:].splitlines()[1:7] == [f"           uN of {name}" for name in ROW]
+    wide = [line for line in shown.splitlines() if len(line) > 80]
+    assert not [line for line in wide if "fc00:0:c1:c2" in line and "flow rule" not in line], wide
 
 
 def test_packets_keep_the_way_over_hand_overs(row: Running) -> None:
