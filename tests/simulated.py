@@ -20,6 +20,7 @@ from srv6dmm.model.state import Change
 from srv6dmm.model.topology import Topology
 from srv6dmm.model.wire import (
     FAST_PATH,
+    NEXT_CSID,
     PROTOCOL,
     Ack,
     DeltaPlan,
@@ -194,11 +195,13 @@ class SimulatedAgent:
         self.mute = False
         """Applies, but says nothing."""
         self.fast_path = False
+        self.next_csid = False
+        """Its kernel keeps End with NEXT-C-SID."""
         self.history: list[FromController] = []
         self.connection: RouterConnection | None = None
 
     def connect(self) -> None:
-        able = {FAST_PATH: self.fast_path}
+        able = {FAST_PATH: self.fast_path, NEXT_CSID: self.next_csid}
         hello = Hello(self.router, f"boot-{self.router}", "test", PROTOCOL, self.revision, able)
         self.connection = self.controller.connect(hello, self.receive, self._hung_up)
 

@@ -63,12 +63,14 @@ _EXAMPLE: dict[str, Any] = {
                     "router": "tr3",
                     "behavior": "End.X",
                     "detail": "out of ar1 to ar1",
+                    "slots": [],
                 },
                 {
                     "sid": "fc00:0:a1:d06::",
                     "router": "ar1",
                     "behavior": "End.DT6",
                     "detail": None,
+                    "slots": [],
                 },
             ],
             "inner_mtu": 1536,
@@ -196,13 +198,19 @@ class CandidateShape(_Part):
     paths: list[PathChoiceShape]
 
 
-class MeaningShape(_Part):
-    """A SID, whose it is and what it does there."""
+class SlotShape(_Part):
+    """A SID, whose it is and what it does there; in a container, as its router sees it."""
 
     sid: str
     router: str | None
     behavior: str
     detail: str | None
+
+
+class MeaningShape(SlotShape):
+    """A SID of a list. A `container` (RFC 9800) is of the router it ends at."""
+
+    slots: list[SlotShape] = Field(description="Of a container: its SIDs in travel order.")
 
 
 class HeaderShape(_Part):

@@ -8,7 +8,7 @@ from srv6dmm import codec
 from srv6dmm.controller.explaining import Answer, Word
 from srv6dmm.controller.live_probe import LiveWalk
 from srv6dmm.controller.service import Controller
-from srv6dmm.core.explain import ListMeaning
+from srv6dmm.core.explain import ListMeaning, SegmentMeaning
 from srv6dmm.core.fib_walk import Step, Walk
 from srv6dmm.core.policy_paths import CandidateChoice
 
@@ -70,7 +70,10 @@ def _list(one: ListMeaning) -> dict[str, Any]:
     return {
         "weight": one.way.weight,
         "backup": one.backup,
-        "segments": [codec.to_builtins(meaning) for meaning in one.segments],
+        "segments": [
+            _slot(meaning) | {"slots": [_slot(slot) for slot in meaning.slots]}
+            for meaning in one.segments
+        ],
         "inner_mtu": one.inner_mtu,
         "header": None
         if header is None
@@ -81,6 +84,15 @@ def _list(one: ListMeaning) -> dict[str, Any]:
             "srh": header.srh.hex(),
             "octets": header.octets,
         },
+    }
+
+
+def _slot(meaning: SegmentMeaning) -> dict[str, Any]:
+    return {
+        "sid": str(meaning.sid),
+        "router": meaning.router,
+        "behavior": meaning.behavior,
+        "detail": meaning.detail,
     }
 
 

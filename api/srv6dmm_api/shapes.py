@@ -331,6 +331,7 @@ class TopologyShape(BaseModel):
                 "max_segments": 1,
                 "router_link_local": "fe80::1",
                 "router_mac": "02:00:5e:00:64:01",
+                "usid": False,
             },
             "nodes": {
                 "tr1": {
@@ -368,6 +369,7 @@ class TopologyShape(BaseModel):
             },
             "inner_mtu": 1500,
             "down": ["ar1:core0"],
+            "compressing": [],
         }
     )
     domain: dict[str, Any]
@@ -377,6 +379,7 @@ class TopologyShape(BaseModel):
     sids: dict[str, SidsShape]
     inner_mtu: int
     down: list[str] = Field(description="Ends of links that routers report not to work.")
+    compressing: list[str] = Field(description="Routers that containers may name (RFC 9800).")
 
 
 class DocumentShape(BaseModel):

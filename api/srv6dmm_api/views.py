@@ -244,4 +244,6 @@ def topology_view(controller: Controller) -> dict[str, Any]:
     view["sids"] = {name: codec.to_builtins(s) for name, s in controller.planner.sids.items()}
     view["inner_mtu"] = topology.inner_mtu()
     view["down"] = sorted(map(str, controller.planner.down))
+    held = (support.router for support in controller.planner.csid if support.held)
+    view["compressing"] = sorted(held)
     return view

@@ -175,7 +175,7 @@ def _weights(lists: Sequence[SteeringList]) -> list[int]:
 
 
 def _sid(entry: LocalSid, host: Host) -> tuple[Route, ...]:
-    sid = IPv6Network((entry.sid, 128))
+    sid = IPv6Network((entry.sid, entry.prefix_length))
     encap = Seg6Local(
         entry.behavior,
         next_hop=entry.next_hop,

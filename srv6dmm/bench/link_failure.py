@@ -171,7 +171,7 @@ def _timed(
         profile[step] = profile.get(step, 0.0) + (now - last) * 1e3
         last = now
 
-    made = planner.reroute(topology, down, sessions, done)
+    made = planner.reroute(topology, down, sessions, done=done)
     return made, (time.perf_counter() - started) * 1e3
 
 

@@ -56,13 +56,21 @@ def _list(number: int, one: dict[str, Any], mode: str) -> None:
     kind = "backup" if one["backup"] else f"weight {one['weight']}"
     _say(f"list {number}", f"{kind}, {mode}, packets of up to {one['inner_mtu']} bytes")
     for segment in one["segments"]:
-        more = f", {segment['detail']}" if segment["detail"] else ""
-        _say("", f"{segment['sid']}  {segment['behavior']} of {segment['router']}{more}")
+        if segment["slots"]:
+            _say("", f"{segment['sid']}  container of")
+            for slot in segment["slots"]:
+                _say("", f"  {slot['behavior']} of {slot['router']}{_more(slot)}")
+            continue
+        _say("", f"{segment['sid']}  {segment['behavior']} of {segment['router']}{_more(segment)}")
     header = one["header"]
     if header is not None:
         _say("header", f"{header['octets']} bytes, to {header['destination']}")
         if header["srh"]:
             _say("", f"SRH {header['srh']}")
+
+
+def _more(meaning: dict[str, Any]) -> str:
+    return f", {meaning['detail']}" if meaning["detail"] else ""
 
 
 _SYNC = {True: "in sync", False: "NOT IN SYNC", None: "not known"}

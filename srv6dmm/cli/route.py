@@ -61,7 +61,9 @@ def _line(entry: dict[str, Any], everything: bool) -> str | None:
         case "UnreachableRoute" if everything:
             return f"{entry['prefix']:24} unreachable"
         case "LocalSid" if everything:
-            return f"{entry['sid']:24} {entry['behavior']}"
+            whole = entry["prefix_length"] == 128
+            sid = entry["sid"] if whole else f"{entry['sid']}/{entry['prefix_length']}"
+            return f"{sid:24} {' '.join([entry['behavior'], *entry['flavors']])}"
         case _:
             return None
 

@@ -1,4 +1,4 @@
-"""What operators and links change of a domain in operation: rules, topology, which links work.
+"""What changes of a domain in operation: rules, topology, which links work, what routers support.
 
 Each change is made durable, planned, and told to the routers concerned; callers may wait for them.
 """
@@ -14,6 +14,7 @@ import structlog
 
 from srv6dmm.controller.acknowledgements import Acknowledgements
 from srv6dmm.controller.clock import Clock
+from srv6dmm.controller.csid_states import CsidStates
 from srv6dmm.controller.feed import Feed
 from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.ledger import Ledger, Published
@@ -83,11 +84,13 @@ class Changes:
             lambda: planner.topology, lambda: ledger.newest, self._change_links, clock, spawn
         )
         hub.on_links = self._links.take
+        self._csid = CsidStates(planner, hub, lambda: ledger.newest, self._change_csid, spawn)
 
     def close(self) -> None:
         """Stop waiting for routers and links."""
         self._acknowledgements.close()
         self._links.close()
+        self._csid.close()
 
     async def rules(self, decide: Callable[[State], Change]) -> Changed:
         """Change policies, flow rules or groups, and tell routers what follows.
@@ -141,22 +144,36 @@ class Changes:
     def _links_changed(self, revision: int) -> None:
         self._reroute(revision)
 
+    async def _change_csid(self, change: Change) -> asyncio.Future[float] | None:
+        """Have routers join or leave compression; return when routers have all of it.
+
+        None: the change is not durable.
+        """
+        told: list[asyncio.Future[float]] = []
+        durable = await self._try(change, lambda revision: told.append(self._reroute(revision)))
+        return told[0] if durable else None
+
     def _reroute(self, revision: int) -> asyncio.Future[float]:
         """Plan on the topology and the links that work now; return when routers have all of it."""
         state = self._ledger.durable
-        before = self._planner.down
+        before, compressing = self._planner.down, self._planner.csid
         change = self._planner.reroute(
             declared_topology(self._file, self._file_digest, state),
             state.links_down,
             state.sessions.values(),
+            state.csid.values(),
         )
-        self._feed.add(
-            "links",
-            self._clock.now_ms(),
-            revision=revision,
-            down=sorted(map(str, state.links_down - before)),
-            up=sorted(map(str, before - state.links_down)),
-        )
+        if self._planner.csid != compressing:
+            held = sorted(one.router for one in self._planner.csid if one.held)
+            self._feed.add("compression", self._clock.now_ms(), revision=revision, routers=held)
+        else:
+            self._feed.add(
+                "links",
+                self._clock.now_ms(),
+                revision=revision,
+                down=sorted(map(str, state.links_down - before)),
+                up=sorted(map(str, before - state.links_down)),
+            )
         return self._reroutes.begin(revision, change, list(change.rounds))
 
     async def _step(self, published: Published) -> bool:

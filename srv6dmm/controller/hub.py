@@ -155,6 +155,8 @@ class Hub:
         self.traffic = TrafficBook(clock)
         self.on_progress: list[Callable[[str], None]] = []
         self.on_detected: Callable[[str, Detected], None] = lambda *_: None
+        self.on_hello: Callable[[str, Hello], None] = lambda *_: None
+        """Called just after the whole plan was sent."""
         self.on_links: Callable[[str, LinkReport], None] = lambda *_: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
@@ -197,6 +199,7 @@ class Hub:
         channel.in_flight.append(plan.revision)
         if channel.connection is not None:
             channel.connection.post(FullPlan(plan.revision, tuple(plan.entries.values())))
+        self.on_hello(channel.router, hello)
 
     def push(self, router: str, revision: int, delta: EntryDelta) -> None:
         """Send a change of the router's plan, or merge it into what already waits."""

@@ -88,7 +88,7 @@ class Controller:
         declared = declared_topology(topology, digest(topology), self.state)
         check_topology(self.state, declared)
         book, down = FlowBook.of(self.state), self.state.links_down
-        self.planner = Planner(declared, parameters, book, down)
+        self.planner = Planner(declared, parameters, book, down, self.state.csid.values())
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
+from srv6dmm.core.compression import ALONE, Compression
 from srv6dmm.core.disjoint_pair import disjoint_pair
 from srv6dmm.core.graph import NoPath, Weights
 from srv6dmm.core.link_weights import (
@@ -23,10 +24,10 @@ from srv6dmm.core.link_weights import (
 )
 from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.search import ListLimits, Problem, SearchLimit, candidates, search
-from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
+from srv6dmm.core.segments import NO_COMPRESSION, NoSegmentList, Stop, segment_list
 from srv6dmm.core.sids import sid_table
 from srv6dmm.model.path import Backup, DisjointPair, Path, PathMeasures, Solution
-from srv6dmm.model.policy import Constraints, DynamicPath
+from srv6dmm.model.policy import Constraints, DynamicPath, Waypoint
 from srv6dmm.model.topology import RouterSids, Topology
 
 _REMEMBERED = 4096
@@ -44,7 +45,8 @@ class PathComputation:
     """Computes paths on one topology, and remembers what several of them need.
 
     With `ecmp`, routers of the underlay may use any next hop of equal cost, and segment lists
-    allow for it.
+    allow for it. Lists are as they are sent, compressed where `compression` can do so, and that
+    is what counts for every limit.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class PathComputation:
         sids: Mapping[str, RouterSids] | None = None,
         *,
         ecmp: bool = True,
+        compression: Compression = NO_COMPRESSION,
     ) -> None:
         self.topology = topology
         self.paths = paths or ShortestPaths(topology)
@@ -61,8 +64,13 @@ class PathComputation:
         self.ecmp = ecmp
         self.limited_by_lists = 0
         """Searches whose best path had no list within the limits, so that another was taken."""
+        self.compression = compression
         self._graph = self.paths.graph
         self._has_sids = [name in self.sids for name in self._graph.names]
+        self._compressible = [
+            own is not None and compression.slots(own.end) != ALONE
+            for own in map(self.sids.get, self._graph.names)
+        ]
         self._weights: dict[tuple[Measure | None, DynamicPath], Weights] = {}
         self._trees: dict[tuple[Measure | None, DynamicPath, int], array[float]] = {}
 
@@ -88,7 +96,7 @@ class PathComputation:
         try:
             return solutions(problem)
         except NoSegmentList:
-            return solutions(replace(problem, lists=self._list_limits(head_end, wanted)))
+            return solutions(replace(problem, lists=self._list_limits(head_end, endpoint, wanted)))
 
     def backup(self, path: Path, wanted: DynamicPath = _SHORTEST) -> Backup:
         """Return the best path between the same ends that has least in common with `path`.
@@ -165,17 +173,19 @@ class PathComputation:
         own = self.sids.get(endpoint)
         if own is None:
             raise NoSegmentList(f"{endpoint} has no locator, so no path can end there")
-        segments = segment_list(
+        plain = segment_list(
             self.paths,
             self.sids,
             path,
             own.end_dt6,
             stops=self._stops(path, wanted),
             ecmp=self.ecmp,
+            compression=self.compression,
         )
+        segments = self.compression.compress(plain)
         measures = self.measures(path)
         mtu = measures.link_mtu - self.topology.domain.encap_mode.overhead(len(segments))
-        limits = self._list_limits(path.routers[0], wanted)
+        limits = self._list_limits(path.routers[0], endpoint, wanted)
         if len(segments) > limits.maximum_segments:
             raise NoSegmentList(
                 f"{path} needs {len(segments)} segments; {limits.maximum_segments} are possible"
@@ -212,11 +222,12 @@ class PathComputation:
             return self.solution(self._graph.path(problem.source, crossings), wanted)
         except NoSegmentList:
             self.limited_by_lists += 1
-            problem = replace(problem, lists=self._list_limits(head_end, wanted))
+            endpoint = self._graph.names[problem.target]
+            problem = replace(problem, lists=self._list_limits(head_end, endpoint, wanted))
             _, crossings = search(problem)
             return self.solution(self._graph.path(problem.source, crossings), wanted)
 
-    def _list_limits(self, head_end: str, wanted: DynamicPath) -> ListLimits:
+    def _list_limits(self, head_end: str, endpoint: str, wanted: DynamicPath) -> ListLimits:
         domain, constraints = self.topology.domain, wanted.constraints
         maximum = self.maximum_segments(head_end)
         if constraints.maximum_segments is not None:
@@ -225,10 +236,18 @@ class PathComputation:
             self.paths,
             self.ecmp,
             self._has_sids,
+            self._compressible,
+            tuple(self._service_slots(waypoint) for waypoint in wanted.waypoints),
+            self.compression.slots(self.sids[endpoint].end_dt6),
             maximum,
             constraints.minimum_mtu or 0,
             domain.encap_mode,
         )
+
+    def _service_slots(self, waypoint: Waypoint) -> int:
+        own = self.sids.get(waypoint.router)
+        sid = own.services.get(waypoint.service or "") if own is not None else None
+        return self.compression.slots(sid) if sid is not None else ALONE
 
     def _stops(self, path: Path, wanted: DynamicPath) -> list[Stop]:
         """Return where packets are handed to services: at the first passage, in order."""
@@ -273,7 +292,7 @@ class PathComputation:
             target,
             to_go,
             waypoints,
-            services=tuple(int(waypoint.service is not None) for waypoint in wanted.waypoints),
+            services=tuple(waypoint.service is not None for waypoint in wanted.waypoints),
         )
         problem = self._required(problem, constraints)
         if constraints.maximum_delay_us is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from math import inf
 
+from srv6dmm.core.compression import shifted
 from srv6dmm.core.fib_walk import FibWalk, Packet, Walk, mismatch
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.flow_plans import ANY
@@ -19,7 +20,7 @@ from srv6dmm.core.wire_header import WireHeader, wire_header
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.flows import Direction, FlowRule
 from srv6dmm.model.plan import FlowSelector, FlowSteering, PlanEntry, SteeringEntry, SteeringList
-from srv6dmm.model.sid import EncapMode
+from srv6dmm.model.sid import EncapMode, SegmentList
 from srv6dmm.model.state import Session, State
 from srv6dmm.model.topology import Role
 
@@ -60,8 +61,10 @@ class SegmentMeaning:
     sid: IPv6Address
     router: str | None
     behavior: str
-    """"unknown" for a SID of nobody in the domain."""
+    """"unknown" for a SID of nobody in the domain, "container" for several in one."""
     detail: str | None
+    slots: tuple[SegmentMeaning, ...] = ()
+    """Of a container: its SIDs in travel order, each as the router sees it that it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +305,10 @@ class Explainer:
         )
 
     def meaning(self, sid: IPv6Address) -> SegmentMeaning:
-        """Return whose a SID is and what it does there."""
+        """Return whose a SID is and what it does there; of a container, whose it ends at."""
+        inside = self._planner.compression.expand(sid)
+        if len(inside) > 1:
+            return self._container(sid, inside)
         router, name = self._owners.get(sid, (None, ""))
         if router is None:
             return SegmentMeaning(sid, None, "unknown", None)
@@ -314,6 +320,21 @@ class Explainer:
         if name.startswith("service "):
             return SegmentMeaning(sid, router, "service", name.removeprefix("service "))
         return SegmentMeaning(sid, router, SID_NAMES[name], None)
+
+    def _container(self, container: IPv6Address, inside: SegmentList) -> SegmentMeaning:
+        """Slot by slot: every router but the last sees a uN, and what is still to come."""
+        slots: list[SegmentMeaning] = []
+        seen: IPv6Address | None = container
+        for sid in inside:
+            meaning = self.meaning(sid)
+            if seen is not None and seen != sid:
+                meaning = replace(meaning, sid=seen, behavior="uN")
+                seen = shifted(seen)
+            slots.append(meaning)
+        said = ", ".join(
+            f"{one.behavior} {one.router}{' ' + one.detail if one.detail else ''}" for one in slots
+        )
+        return SegmentMeaning(container, slots[-1].router, "container", said, tuple(slots))
 
 
 def _as_list(entry: SteeringEntry) -> SteeringList:

@@ -1,7 +1,8 @@
 """A packet's way through what routers hold: plans in, hops out, without a kernel.
 
 Each router does with a packet what Linux does with the plan's routes, rules and local SIDs: flow
-entries before prefixes, the longest prefix, local SIDs as in RFC 8986 section 4, and, where an
+entries before prefixes, the longest prefix, local SIDs as in RFC 8986 section 4 (NEXT-C-SID:
+RFC 9800 section 4.1), and, where an
 interface has no carrier, what is held ready for that. A packet that End.DT6 let out is looked up
 in the main table alone: flow entries do not see it.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv6Address, IPv6Network
 
+from srv6dmm.core.compression import shifted
 from srv6dmm.model.addresses import as_text
 from srv6dmm.model.plan import (
     Delivery,
@@ -27,7 +29,7 @@ from srv6dmm.model.plan import (
     UnderlayRoute,
     UnreachableRoute,
 )
-from srv6dmm.model.sid import Behavior, SegmentList
+from srv6dmm.model.sid import Behavior, Flavor, SegmentList
 from srv6dmm.model.topology import LinkEnd, Topology
 
 MAXIMUM_HOPS = 64
@@ -121,8 +123,11 @@ class Fib:
         self._connected: dict[IPv6Network, str] = {}
         for entry in entries:
             match entry:
-                case LocalSid():
+                case LocalSid() if entry.prefix_length == 128:
                     self.sids[entry.sid] = entry
+                case LocalSid():
+                    by_length = self._prefixes.setdefault(entry.prefix_length, {})
+                    by_length[int(entry.sid)] = entry
                 case FlowSteering():
                     self.flows.append(entry)
                 case RouterSettings():
@@ -303,9 +308,17 @@ class _Walker:
         if sid is None:
             if active in fib.addresses:
                 raise _Done(Outcome.LOCAL, f"{as_text(active)} is {self._router} itself")
-            return self._plain(active)
+            entry = fib.longest(active, self._works)
+            if not isinstance(entry, LocalSid):
+                return self._plain(active)
+            sid = entry
         rest = outer.segments[1:]
+        moved = shifted(active) if Flavor.NEXT_CSID in sid.flavors else None
         match sid.behavior:
+            case Behavior.END if moved is not None:
+                self._headers[-1] = replace(outer, segments=(moved, *rest))
+                self._step(f"uN: on to {as_text(moved)}", sid.key)
+                return None
             case Behavior.END:
                 self._advance(outer, rest, sid)
                 self._step("End: on to the next segment", sid.key)
@@ -394,6 +407,8 @@ class _Walker:
                 return self._route(entry)
             case UnreachableRoute():
                 self._step("unreachable", entry.key)
+            case LocalSid():
+                raise _Done(Outcome.DROPPED, f"{as_text(destination)} without a segment list")
         raise _Done(Outcome.UNREACHABLE, f"{self._router} has no way to {as_text(destination)}")
 
     def _steer(self, entry: SteeringEntry) -> None:

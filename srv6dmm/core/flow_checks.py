@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Network
 from itertools import islice
 
+from srv6dmm.core.compression import function, slot_of
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.policy_checks import Fault, PolicyChecker
@@ -42,6 +43,8 @@ class FlowChecker:
             for router, own in planner.sids.items()
             for name, sid in named_sids(own)
         }
+        self._numbers = {slot_of(own.end): router for router, own in planner.sids.items()}
+        """Slot of a container -> the router it names."""
 
     # --- policies ----------------------------------------------------------------------------
 
@@ -91,6 +94,13 @@ class FlowChecker:
                 node.locator.prefix.network_address
             ):
                 yield (f"{key}.sid", f"{binding.sid} is {node.name}'s own address")
+            elif self._topology.domain.usid and function(binding.sid) in self._numbers:
+                yield (
+                    f"{key}.sid",
+                    f"{function(binding.sid):x} is the number of "
+                    f"{self._numbers[function(binding.sid)]}; with domain.usid a function is no "
+                    "router's number",
+                )
             if binding.endpoint not in self._planner.sids:
                 hint = did_you_mean(binding.endpoint, sorted(self._planner.sids))
                 yield (f"{key}.endpoint", f"{binding.endpoint!r} is no router with SIDs{hint}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from srv6dmm.core.binding_sids import binding_sids
+from srv6dmm.core.compression import Compression
 from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.flow_book import EMPTY, FlowBook
 from srv6dmm.core.flow_plans import FlowPlans
@@ -33,7 +34,7 @@ from srv6dmm.core.static_plans import StaticPlans
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan, PlanEntry, advertise_key, mobile_key
 from srv6dmm.model.sid import SegmentList
-from srv6dmm.model.state import RolloutPhase, Session, SessionKey, State
+from srv6dmm.model.state import CsidSupport, RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
 
 REPAIRED = 64
@@ -51,25 +52,38 @@ class Planner:
         parameters: MobilityParameters,
         book: FlowBook = EMPTY,
         down: Collection[LinkEnd] = (),
+        csid: Collection[CsidSupport] = (),
     ) -> None:
-        """`topology`: as declared. `down`: ends of links that do not work."""
+        """`topology`: as declared. `down`: ends of links that do not work.
+
+        `csid`: the routers that support NEXT-C-SID; of account where the domain has it switched on.
+        """
         self.parameters = parameters
         self.book = book
-        self._settle(topology, down)
+        self._settle(topology, down, csid)
 
-    def _settle(self, topology: Topology, down: Collection[LinkEnd]) -> None:
+    def _settle(
+        self, topology: Topology, down: Collection[LinkEnd], csid: Collection[CsidSupport]
+    ) -> None:
         self.topology = topology
         self.down = frozenset(down)
+        self.csid = frozenset(csid if topology.domain.usid else ())
         self.sids: dict[str, RouterSids] = sid_table(topology)
         working = self._working = in_force(topology, self.down)
         self.paths = ShortestPaths(working)
-        self.computation = PathComputation(working, self.paths, self.sids)
+        self.compression = Compression(
+            self.sids, sorted(support.router for support in self.csid if support.held)
+        )
+        self.computation = PathComputation(
+            working, self.paths, self.sids, compression=self.compression
+        )
         self.choices = PolicyPaths(working, self.computation)
         self._repaired = len(topology.routers()) <= REPAIRED
         repairs = (
             Repairs(working, self.paths, self.computation, self.sids) if self._repaired else None
         )
-        self._static = StaticPlans(topology, self.paths, self.sids, repairs)
+        supporting = {support.router for support in self.csid}
+        self._static = StaticPlans(topology, self.paths, self.sids, repairs, supporting)
         self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())
         self._head_ends = tuple(node.name for node in topology.head_ends())
@@ -107,18 +121,21 @@ class Planner:
         topology: Topology,
         down: Collection[LinkEnd],
         sessions: Iterable[Session],
+        csid: Collection[CsidSupport] = (),
         done: Callable[[str], None] = lambda _: None,
     ) -> Rerouting:
-        """Plan on another topology, or other working links, from now on; return what changes.
+        """Plan on another topology, other working links, or what else routers support, from now on.
 
-        `done` is told of each step that is: graph, trees, routes, lists, entries, order.
+        Return what changes. `done` is told of each step that is: graph, trees, routes, lists,
+        entries, order.
         """
-        declared, working = self.topology, self._working
+        declared, working, supporting = self.topology, self._working, self.csid
         static, before, paths = self._static, self._sessions, self.paths
-        self._settle(topology, down)
+        self._settle(topology, down, csid)
         done("graph")
-        same = _same_but_costs(declared, topology)
-        changes = link_changes(working, self._working)
+        compressed_alike = self.csid == supporting
+        same = compressed_alike and _same_but_costs(declared, topology)
+        changes = link_changes(working, self._working) if compressed_alike else None
         at_once, hops = PlanChanges(), None
         if changes is not None:
             moves = Moves(paths, self.paths, changes)
@@ -154,9 +171,8 @@ class Planner:
         hops = [(router, target) for router, target in hops if router in routes]
         ends = {(end.node, end.interface) for link in self._working.links for end in link.ends()}
         rounds = update_rounds_of(paths, self.paths, hops, ends)
-        unordered = frozenset(routes).difference(
-            *rounds
-        )  # what changes there is not where packets go next
+        # What changes at the others is not where packets go next.
+        unordered = frozenset(routes).difference(*rounds)
         done("order")
         return Rerouting(at_once.made(), routes, [*rounds, *([unordered] if unordered else [])])
 

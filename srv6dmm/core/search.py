@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from srv6dmm.core.compression import ALONE, after, containers
 from srv6dmm.core.graph import MAXIMUM_MTU, Graph, NoPath, Weights
 from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.model.sid import EncapMode
@@ -28,8 +29,9 @@ MAXIMUM_LABELS = 200_000
 Crossings = tuple[int, ...]
 
 Openings = tuple[tuple[int, int], ...]
-"""(segments before the one under way, place where that one starts): fewer segments first, and
-each further one starts later. See RFC 8402 section 3; `core.segments` lays the list itself."""
+"""(slots used up by the segments before the one under way, place where that one starts): fewer
+slots first, and each further one starts later. See RFC 8402 section 3 and core.compression;
+`core.segments` lays the list itself."""
 
 
 class SearchLimit(NoPath):
@@ -44,10 +46,20 @@ class ListLimits:
     ecmp: bool
     has_sids: Sequence[bool]
     """By router."""
+    compressible: Sequence[bool]
+    """By router: its End takes one slot of a container, its End.X SIDs take two."""
+    service_slots: Sequence[int]
+    """By waypoint: what its service SID takes."""
+    final_slots: int
     maximum_segments: int
+    """SIDs, as sent."""
     minimum_mtu: int
     """Bytes of inner packet; 0: no limit."""
     mode: EncapMode
+
+    def segments(self, used: int) -> int:
+        """Return the SIDs of a list that has only its last one to come."""
+        return containers(after(used, self.final_slots))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +74,8 @@ class Problem:
     to_go: Sequence[Sequence[float]]
     """By number of waypoints passed and router: the least weight still to come."""
     waypoints: tuple[int, ...] = ()
-    services: tuple[int, ...] = ()
-    """How many service SIDs are due at each waypoint."""
+    services: tuple[bool, ...] = ()
+    """Whether a service SID is due at each waypoint."""
     maximum_delay_us: float = inf
     delay_to_go: Sequence[Sequence[float]] = ()
     maximum_hops: float = inf
@@ -281,10 +293,11 @@ class _Search:
         label.met |= problem.marks_of_routers.get(router, 0)
         before = label.passed
         while label.passed < len(problem.waypoints) and problem.waypoints[label.passed] == router:
-            services = problem.services[label.passed]
+            lists, number = problem.lists, label.passed
             label.passed += 1
-            if services and problem.lists is not None and label.openings:
-                label.openings = ((label.openings[0][0] + services, len(label.crossings)),)
+            if problem.services[number] and lists is not None and label.openings:
+                used = after(label.openings[0][0], lists.service_slots[number])
+                label.openings = ((used, len(label.crossings)),)
         if label.passed > before:
             label.seen = frozenset()
         if router in self._in_mind:
@@ -302,7 +315,7 @@ class _Search:
                 return False
         lists = problem.lists
         if lists is not None:
-            segments = label.openings[0][0] + 1
+            segments = lists.segments(label.openings[0][0])
             if segments > lists.maximum_segments:
                 return False
             if label.mtu - lists.mode.overhead(segments) < lists.minimum_mtu:
@@ -322,15 +335,20 @@ class _Search:
             problem.source, crossings, router, label.openings[0][1], lists.ecmp
         )
         found = [opening for opening in label.openings if opening[1] >= first]
-        closed = [count for count, _ in found] if lists.has_sids[router] else []
+        closed: list[int] = []
+        if found and lists.has_sids[router]:
+            slots = 1 if lists.compressible[router] else ALONE
+            closed.append(after(min(used for used, _ in found), slots))
         if lists.has_sids[label.router]:
-            closed += [count for count, _ in label.openings]
+            slots = 2 if lists.compressible[label.router] else ALONE
+            closed.append(after(label.openings[0][0], slots))
         if closed:
-            found.append((min(closed) + 1, here))
+            found.append((min(closed), here))
         kept: list[tuple[int, int]] = []
-        for count, place in sorted(found, key=lambda opening: (opening[0], -opening[1])):
-            if count < lists.maximum_segments and (not kept or place > kept[-1][1]):
-                kept.append((count, place))
+        for used, place in sorted(found, key=lambda opening: (opening[0], -opening[1])):
+            fits = lists.segments(used) <= lists.maximum_segments
+            if fits and (not kept or place > kept[-1][1]):
+                kept.append((used, place))
         return tuple(kept)
 
     def _dominated(self, label: _Label) -> bool:
@@ -360,17 +378,17 @@ class _Search:
     def _lists_as_well(self, lists: ListLimits, one: _Label, other: _Label) -> bool:
         """Tell whether every segment under way of `other` has a counterpart that is as good.
 
-        It has no more segments before it, and starts at the same router or only here.
+        It has no more slots used before it, and starts at the same router or only here.
         """
         if lists.minimum_mtu and one.mtu < other.mtu:
             return False
         return all(
             any(
-                ours <= count
+                ours <= used
                 and (start == len(one.crossings) or self._at(one, start) == self._at(other, place))
                 for ours, start in one.openings
             )
-            for count, place in other.openings
+            for used, place in other.openings
         )
 
     def _at(self, label: _Label, place: int) -> int:

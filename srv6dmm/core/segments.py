@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
+from srv6dmm.core.compression import SLOTS, Compression, after
 from srv6dmm.core.paths import NoPath, ShortestPaths
 from srv6dmm.core.sids import LOCATOR_LENGTH
 from srv6dmm.model.errors import Srv6dmmError
@@ -19,6 +20,7 @@ from srv6dmm.model.path import Path
 from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.topology import RouterSids
 
+NO_COMPRESSION = Compression({})
 Stop = tuple[int, IPv6Address]
 """(place on the path, SID of that router that packets are to be handed to there)."""
 
@@ -31,15 +33,14 @@ class NoSegmentList(Srv6dmmError):
 class _Move:
     """The best that can be done from a place on the path to its end."""
 
-    segments: int
-    adjacencies: int
+    cost: tuple[int, int, int, int]
+    """Slots used up (those left empty included), adjacency segments, segments; and the place where
+    the next one starts, negative."""
     sid: IPv6Address
     then: int
     """Place on the path where the next segment starts; the path's length after the final."""
-
-    @property
-    def cost(self) -> tuple[int, int, int]:
-        return (self.segments, self.adjacencies, -self.then)
+    used: int
+    """Slots of the container under way when it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def segment_list(
     *,
     stops: Sequence[Stop] = (),
     ecmp: bool = True,
+    compression: Compression = NO_COMPRESSION,
 ) -> SegmentList:
     """Return the shortest segment list that realises exactly `path` and ends in `final`.
 
@@ -70,7 +72,8 @@ def segment_list(
     may use any next hop of equal cost, so a stretch needs no segment only where its shortest
     path is the only one; without it the underlay takes the next hops of `paths`. Among lists of
     equal length, the one with the fewest adjacency segments is taken (they fail with their
-    link), then the one whose first segments reach farthest.
+    link), then the one whose first segments reach farthest. Length is that which `compression`
+    leaves; the list is returned as it is before, with the fewest segments of what is equal else.
 
     Raises NoSegmentList when the path is not connected, when it leaves the underlay's way at a
     router that has no SID to say so, or when a SID lies outside its router's locator.
@@ -80,14 +83,16 @@ def segment_list(
     except NoPath as error:
         raise NoSegmentList(str(error)) from error
     segments: list[IPv6Address] = []
-    start = 0
+    start = used = 0
     for place, sid in (*stops, (len(crossings), final)):
         if not start <= place <= len(crossings):
             raise NoSegmentList(f"place {place} of {sid} is not ahead on the path {path}")
         routers = path.routers[start : place + 1]
         _check_owner(sids, routers[-1], sid)
-        segments += _lay(_leg(paths, sids, routers, crossings[start:place], ecmp), sids, sid)
-        start = place
+        leg = _leg(paths, sids, routers, crossings[start:place], ecmp)
+        laid = _lay(leg, sids, sid, compression, used)
+        segments += laid
+        start, used = place, compression.used(laid, used) % SLOTS
     return tuple(segments)
 
 
@@ -117,44 +122,68 @@ def _leg(
     return _Leg(routers, crossings, tuple(adjacencies), starts)
 
 
-def _lay(leg: _Leg, sids: Mapping[str, RouterSids], final: IPv6Address) -> list[IPv6Address]:
-    """Return the best list along a leg, by going back from its end."""
+def _lay(
+    leg: _Leg,
+    sids: Mapping[str, RouterSids],
+    final: IPv6Address,
+    compression: Compression,
+    used: int,
+) -> list[IPv6Address]:
+    """Return the best list along a leg, by going back from its end.
+
+    What is best depends on how many slots of a container are used when a segment starts.
+    """
     last = len(leg.crossings)
-    best: list[_Move | None] = [None] * (last + 1)
+    possible = range(SLOTS) if compression else (0,)
+    best: list[dict[int, _Move]] = [{} for _ in range(last + 1)]
     for here in range(last, -1, -1):
         if leg.starts[last] <= here:
-            best[here] = _Move(1, 0, final, last + 1)
+            slots = compression.slots(final)
+            for count in possible:
+                cost = (after(count, slots) - count, 0, 1, -last - 1)
+                best[here][count] = _Move(cost, final, last + 1, 0)
             continue
         for end in range(last - 1, here - 1, -1):
             own = sids.get(leg.routers[end])
             if own is None or leg.starts[end] > here:
                 continue
-            if end > here:
-                best[here] = _better(best[here], best[end], own.end, end, 0)
+            ways = [(own.end, end, 0)] if end > here else []
             crossing = leg.adjacencies[end]
             if crossing is not None:
-                best[here] = _better(best[here], best[end + 1], crossing, end + 1, 1)
+                ways.append((crossing, end + 1, 1))
+            for sid, then, adjacencies in ways:
+                slots = compression.slots(sid)
+                for count in possible:
+                    reached = after(count, slots)
+                    rest = best[then].get(reached % SLOTS)
+                    if rest is not None:
+                        _improve(best[here], count, reached, rest, sid, then, adjacencies)
     segments: list[IPv6Address] = []
     here = 0
     while here <= last:
-        move = best[here]
+        move = best[here].get(used)
         if move is None:
             raise NoSegmentList(_why(leg, sids))
         segments.append(move.sid)
-        here = move.then
+        here, used = move.then, move.used
     return segments
 
 
-def _better(
-    known: _Move | None, rest: _Move | None, sid: IPv6Address, then: int, adjacencies: int
-) -> _Move | None:
-    """Return the better of what is known and a segment followed by the best from there."""
-    if rest is None:
-        return known
-    move = _Move(rest.segments + 1, rest.adjacencies + adjacencies, sid, then)
-    if known is None:
-        return move
-    return move if move.cost < known.cost else known
+def _improve(
+    best: dict[int, _Move],
+    count: int,
+    reached: int,
+    rest: _Move,
+    sid: IPv6Address,
+    then: int,
+    adjacencies: int,
+) -> None:
+    """Take a segment followed by the best from there, where it is better than what is known."""
+    slots, rest_adjacencies, segments, _ = rest.cost
+    cost = (slots + reached - count, rest_adjacencies + adjacencies, segments + 1, -then)
+    known = best.get(count)
+    if known is None or cost < known.cost:
+        best[count] = _Move(cost, sid, then, reached % SLOTS)
 
 
 def _check_owner(sids: Mapping[str, RouterSids], router: str, sid: IPv6Address) -> None:

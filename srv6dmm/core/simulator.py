@@ -1,8 +1,8 @@
 """The FIB-walk simulator: where a packet with a segment list can go, without a kernel.
 
 Routers are taken to do what their plan says: forward along the underlay's shortest paths, and
-do End and End.X for their own SIDs (RFC 8986 sections 4.1 and 4.2). Every equal-cost choice is
-followed, so the answer is a set of paths.
+do End and End.X for their own SIDs (RFC 8986 sections 4.1 and 4.2), of containers too. Every
+equal-cost choice is followed, so the answer is a set of paths.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 
+from srv6dmm.core.compression import Compression
 from srv6dmm.core.graph import NoPath
 from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.segments import NO_COMPRESSION
 from srv6dmm.core.sids import named_sids
 from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.path import Path
@@ -31,8 +33,14 @@ class Simulator:
     """Walks segment lists through one topology's underlay."""
 
     def __init__(
-        self, paths: ShortestPaths, sids: Mapping[str, RouterSids], *, ecmp: bool = True
+        self,
+        paths: ShortestPaths,
+        sids: Mapping[str, RouterSids],
+        *,
+        ecmp: bool = True,
+        compression: Compression = NO_COMPRESSION,
     ) -> None:
+        self._compression = compression
         self._paths = paths
         self._ecmp = ecmp
         graph = paths.graph
@@ -60,7 +68,7 @@ class Simulator:
             raise NotDelivered(str(error)) from error
         ways: set[_Crossings] = {()}
         here = source
-        for sid in segments:
+        for sid in (sid for given in segments for sid in self._compression.expand(given)):
             target = self._owners.get(sid)
             if target is None:
                 raise NotDelivered(f"{sid} is no SID of this domain")

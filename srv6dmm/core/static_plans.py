@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from srv6dmm.core.compression import base
 from srv6dmm.core.paths import NoPath, ShortestPaths
 from srv6dmm.core.repair import Repairs
-from srv6dmm.core.sids import core_interfaces_by_router
+from srv6dmm.core.sids import LOCATOR_LENGTH, core_interfaces_by_router
 from srv6dmm.core.topology import fixed_hosts_by_router
 from srv6dmm.model.plan import (
     LocalSid,
@@ -15,11 +16,21 @@ from srv6dmm.model.plan import (
     UnderlayRoute,
     UnreachableRoute,
 )
-from srv6dmm.model.sid import Behavior
+from srv6dmm.model.sid import Behavior, Flavor
 from srv6dmm.model.topology import Node, RouterSids, Topology
 
 MAIN_TABLE = 254
 """End.DT6 looks inner destinations up here: deliveries, steering and the outside."""
+
+
+def micro_node(sids: RouterSids) -> LocalSid:
+    """Return a router's uN: End with NEXT-C-SID, for all of its locator that is no other SID."""
+    return LocalSid(
+        base(sids.end),
+        Behavior.END,
+        flavors=(Flavor.NEXT_CSID,),
+        prefix_length=LOCATOR_LENGTH,
+    )
 
 
 class StaticPlans:
@@ -31,8 +42,13 @@ class StaticPlans:
         paths: ShortestPaths,
         sids: dict[str, RouterSids],
         repairs: Repairs | None = None,
+        csid: Collection[str] = (),
     ) -> None:
-        """`repairs`: None where a router's neighbours are not to have any."""
+        """`repairs`: None where a router's neighbours are not to have any.
+
+        `csid`: the routers that are to hold a uN.
+        """
+        self._csid = frozenset(csid)
         self._topology = declared
         self._paths = paths
         self._sids = sids
@@ -63,7 +79,7 @@ class StaticPlans:
         yield from self._local_sids(node)
         for pool in node.pools:
             yield UnreachableRoute(pool)
-        if node.locator is not None:
+        if node.locator is not None and node.name not in self._csid:
             yield UnreachableRoute(node.locator.prefix)
         for other in self._topology.routers():
             if other.name != node.name:
@@ -104,6 +120,8 @@ class StaticPlans:
         if sids is None:
             return
         yield LocalSid(sids.end, Behavior.END)
+        if node.name in self._csid:
+            yield micro_node(sids)
         yield LocalSid(sids.end_dt6, Behavior.END_DT6, table=MAIN_TABLE)
         if sids.end_dx4 is not None:
             yield LocalSid(sids.end_dx4, Behavior.END_DX4, next_hop4=node.next_hop4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 
+from srv6dmm.core.compression import BLOCK_LENGTH, function, slot_of
 from srv6dmm.core.sids import LOCATOR_LENGTH, SID_NAMES, named_sids, sid_table
 from srv6dmm.model.topology import Node, Role, RouterSids, Topology
 
@@ -31,6 +32,8 @@ def check_topology(
     yield from _degrees(topology, keys, loose)
     yield from _prefixes(topology)
     yield from _sids(topology)
+    if topology.domain.usid:
+        yield from _slots(topology)
     yield from _links(topology, keys)
     yield from _reachable(topology, loose)
 
@@ -199,6 +202,40 @@ def _explicit(node: Node, sids: RouterSids) -> Iterator[Fault]:
         owners.setdefault(sid, f"the SID of {meaning}")
     if "end-dx4" in explicit and node.next_hop4 is None:
         yield (_key(node.name, "sids.end-dx4"), "End.DX4 needs next-hop4, where it delivers to")
+
+
+def _slots(topology: Topology) -> Iterator[Fault]:
+    """What a container needs: one block, and slots that no router takes for a function of its own.
+
+    A uN hands the destination on with the next router's slot where a function stands in a SID.
+    """
+    block: tuple[int, str] | None = None
+    routers: dict[int, str] = {}
+    for node in topology.routers():
+        if node.locator is None or node.locator.prefix.prefixlen != LOCATOR_LENGTH:
+            continue
+        key = _key(node.name, "locator")
+        sid = node.locator.prefix.network_address
+        own = int(sid) >> 128 - BLOCK_LENGTH
+        block = block or (own, node.name)
+        if own != block[0]:
+            yield (
+                key,
+                f"differs from that of {block[1]} in the first {BLOCK_LENGTH} bits; with "
+                "domain.usid all locators share them",
+            )
+        if slot_of(sid) == 0:
+            yield (key, "has zeros behind its block; with domain.usid they end a container")
+        else:
+            routers.setdefault(slot_of(sid), node.name)
+    for own_sids in sid_table(topology).values():
+        for name, sid in named_sids(own_sids):
+            if (router := routers.pop(function(sid), None)) is not None:  # said once
+                yield (
+                    _key(router, "locator"),
+                    f"{function(sid):x} is a function of {own_sids.router} ({name}) too; with "
+                    "domain.usid a router's number is nobody's function: choose another",
+                )
 
 
 def _links(topology: Topology, keys: Sequence[str]) -> Iterator[Fault]:

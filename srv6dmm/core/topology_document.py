@@ -36,7 +36,7 @@ def digest(topology: Topology) -> str:
 
 
 def _domain(domain: Domain) -> Document:
-    return {
+    document: Document = {
         "sid-block": str(domain.sid_block),
         "encap-mode": domain.encap_mode.value,
         "max-segments": domain.max_segments,
@@ -44,6 +44,9 @@ def _domain(domain: Domain) -> Document:
         "router-mac": domain.router_mac,
         "affinities": dict(domain.affinities),
     }
+    if domain.usid:  # not said otherwise: the digest of a file stays what it was before the key
+        document["usid"] = True
+    return document
 
 
 def _node(node: Node) -> Document:

@@ -45,6 +45,7 @@ DOMAIN_KEYS = (
     "mtu",
     "router-link-local",
     "router-mac",
+    "usid",
     "affinities",
 )
 LINK_KEYS = (
@@ -137,6 +138,7 @@ class Reader:
             encap_mode=mode or domain.encap_mode,
             router_link_local=link_local or domain.router_link_local,
             router_mac=mac or domain.router_mac,
+            usid=fields.boolean(settings.get("usid")),
             affinities=self._affinities(settings.get("affinities")),
         )
 

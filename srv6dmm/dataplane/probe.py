@@ -27,6 +27,7 @@ from srv6dmm.model.sid import Behavior, EncapMode, Flavor
 _DEVICE = "probe0"
 _PREFIX = IPv6Network("2001:db8:1::/64")
 _SID = IPv6Network("fc00:0:1::1/128")
+_LOCATOR = IPv6Network("fc00:0:1::/48")
 _SEGMENTS = (IPv6Address("fc00::1"), IPv6Address("fc00::2"))
 _HOP = IPv6Address("fe80::2")
 TOOLS = ("ip", "tc", "ping", "tcpdump", "iperf3", "ethtool")
@@ -113,7 +114,11 @@ _ROUTES: tuple[tuple[str, str, Route, str], ...] = (
     (
         "next_csid",
         "End with flavor NEXT-C-SID",
-        _sid_route(Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,))),
+        Route(
+            _LOCATOR,
+            next_hops=(NextHop(_DEVICE),),
+            encap=Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,)),
+        ),
         "Linux 6.1 (older ones accept and ignore it); uncompressed SIDs are used instead",
     ),
 )

@@ -121,7 +121,7 @@ class Reader:
             if kind != n.RTM_NEWROUTE:
                 continue
             about, parts = routes.facts(datagram, start, end)
-            if about.protocol == PROTOCOL and about.prefix_length == 128:
+            if about.protocol == PROTOCOL:
                 counted = routes.counters(parts)
                 if counted is not None:
                     sid = str(IPv6Address(about.destination))

@@ -26,6 +26,11 @@ def advertise_key(mobile_node: str, interface: str) -> str:
     return f"advertise {mobile_node}/{interface}"
 
 
+def sid_key(sid: IPv6Address) -> str:
+    """Return the key of a local SID."""
+    return f"sid {as_text(sid)}"
+
+
 def flow_key(rule: str, source: IPv6Network, destination: IPv6Network) -> str:
     """Return the key of what a flow rule does with packets from and to somewhere."""
     return f"flow {rule} {as_text(source)} {as_text(destination)}"
@@ -99,7 +104,7 @@ class UnreachableRoute:
 
 @dataclass(frozen=True, slots=True)
 class LocalSid:
-    """A local SID (seg6local route, a /128, with counters where the kernel has them)."""
+    """A local SID (seg6local route, with counters where the kernel has them)."""
 
     sid: IPv6Address
     behavior: Behavior
@@ -117,10 +122,13 @@ class LocalSid:
     segments: SegmentList = ()
     """The policy's list, which End.B6.Encaps puts before a packet."""
     flavors: tuple[Flavor, ...] = ()
+    prefix_length: int = 128
+    """Bits of it that count: a uN takes whatever follows its locator (RFC 9800 section 4.1)."""
 
     @property
     def key(self) -> str:
-        return f"sid {as_text(self.sid)}"
+        whole = self.prefix_length == 128
+        return sid_key(self.sid) if whole else f"{sid_key(self.sid)}/{self.prefix_length}"
 
 
 @dataclass(frozen=True, slots=True)

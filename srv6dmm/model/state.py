@@ -124,6 +124,17 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CsidSupport:
+    """A router whose kernel keeps End with NEXT-C-SID when that is put there and read back.
+
+    Its plan has a uN. Segment lists use that once `held`: the router has acknowledged it.
+    """
+
+    router: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Declared:
     """The topology as it was changed in operation, and which file that began with."""
 
@@ -153,6 +164,9 @@ class Change:
     groups_gone: tuple[str, ...] = ()
     links_down: tuple[LinkEnd, ...] = ()
     links_up: tuple[LinkEnd, ...] = ()
+    csid: tuple[CsidSupport, ...] = ()
+    csid_gone: tuple[str, ...] = ()
+    """Routers."""
     declared: Declared | None = None
 
     def __bool__(self) -> bool:
@@ -186,6 +200,8 @@ class State:
     groups: dict[str, Group] = field(default_factory=dict)
     links_down: set[LinkEnd] = field(default_factory=set)
     """Ends of links that were last reported not to work."""
+    csid: dict[str, CsidSupport] = field(default_factory=dict)
+    """By router; one that is not here does not support it, or did not say so yet."""
     declared: Declared | None = None
     """None: as in the file."""
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
@@ -228,6 +244,9 @@ class State:
         _keep(self.groups, change.groups, change.groups_gone)
         self.links_down.update(change.links_down)
         self.links_down.difference_update(change.links_up)
+        self.csid.update((support.router, support) for support in change.csid)
+        for router in change.csid_gone:
+            self.csid.pop(router, None)
         if change.declared is not None:
             self.declared = change.declared
         self.revision = revision

@@ -146,6 +146,8 @@ class Domain:
     """The first-hop router's link-local address on every access interface (RFC 5213 6.8)."""
     router_mac: str = "02:00:5e:00:64:01"
     """... and its link-layer address there."""
+    usid: bool = False
+    """Whether segment lists are compressed where routers can do so (NEXT-C-SID, RFC 9800)."""
     affinities: tuple[tuple[str, int], ...] = ()
     """(name, bit of the extended administrative group, 0..255) of every affinity there is."""
 

@@ -20,6 +20,8 @@ ForwardingMode = Literal["ebpf", "netlink"]
 """How a router forwards: by the kernel's routes alone, or by the fast path in front of them."""
 FAST_PATH = "fast_path"
 """The capability that says, in a Hello, that the mode in effect is `ebpf`."""
+NEXT_CSID = "next_csid"
+"""The capability that says that the kernel keeps End with NEXT-C-SID as it was put (Linux 6.1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from srv6dmm.model.errors import StoreError
 from srv6dmm.model.flows import FlowRule, Group
 from srv6dmm.model.state import (
     Change,
+    CsidSupport,
     Declared,
     EventRecord,
     Lease,
@@ -99,6 +100,8 @@ def _domain_rows(change: Change) -> Iterator[tuple[str, str, bytes]]:
         yield ("group", _text(group.name), codec.encode(group))
     for end in change.links_down:
         yield ("link-down", _text(str(end)), codec.encode(end))
+    for support in change.csid:
+        yield ("csid", _text(support.router), codec.encode(support))
     if change.declared is not None:
         yield ("declared", "", codec.encode(change.declared))
 
@@ -109,6 +112,7 @@ def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
         ("flow", change.flows_gone),
         ("group", change.groups_gone),
         ("link-down", map(str, change.links_up)),
+        ("csid", change.csid_gone),
     ):
         yield from ((kind, _text(name)) for name in names)
 
@@ -126,6 +130,7 @@ def _domain(database: sqlite3.Connection) -> dict[str, Any]:
         "flows": {rule.name: rule for rule in found["flow"]},
         "groups": {group.name: group for group in found["group"]},
         "links_down": set(found["link-down"]),
+        "csid": {support.router: support for support in found["csid"]},
         "declared": found["declared"][0] if found["declared"] else None,
     }
 
@@ -135,6 +140,7 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
     "flow": lambda value: codec.decode(value, FlowRule),
     "group": lambda value: codec.decode(value, Group),
     "link-down": lambda value: codec.decode(value, LinkEnd),
+    "csid": lambda value: codec.decode(value, CsidSupport),
     "declared": lambda value: codec.decode(value, Declared),
 }
 

@@ -120,6 +120,27 @@ class TestEnd:
             to_kernel(router.sid(frame), "SEGMENTS_LEFT", frame)
 
 
+class TestContainers:
+    """NEXT-C-SID (RFC 9800): the kernel's uN takes slots out, the programs leave it to that."""
+
+    CONTAINER = "fd00:5a:21:22:23:24:25:26"
+
+    def test_the_next_segment_may_be_a_container(self, router: Router) -> None:
+        packet = to_sid(scene.SID_END, INNER, after=(self.CONTAINER, *SEGMENTS[:1]))
+        outcome = router.sid(at_core(packet))
+        assert outcome.frame == bytes(LINK / moved_on(packet, self.CONTAINER, 1, hops=0))
+        assert (outcome.verdict, outcome.reasons) == (OK, ("ENDPOINT",))
+
+    @pytest.mark.parametrize("behind", ["21:22:23:24:25", "1:22::", ":", "1::5", "0:1::"])
+    def test_what_is_no_sid_of_its_own_in_the_locator_is_the_kernels(
+        self, router: Router, behind: str
+    ) -> None:
+        """Slots that begin as a SID, too: only all 128 bits make one."""
+        for after in ((), SEGMENTS[:1]):
+            frame = at_core(to_sid(f"fd00:5a:11:{behind}", INNER, after=after))
+            to_kernel(router.sid(frame), "NO_ENTRY", frame)
+
+
 class TestMap:
     """End.MAP: another destination, the SRH as it was."""
 

@@ -63,6 +63,16 @@ def test_ipv6_is_encapsulated(router: Router, segments: tuple[str, ...], reduced
     redirected(outcome, "STEERED", LINK / header / inner)
 
 
+@pytest.mark.parametrize("reduced", [False, True])
+def test_a_container_is_a_segment_like_any_other(router: Router, reduced: bool) -> None:
+    """RFC 9800: its bytes are the head-end's to write, not to understand."""
+    segments = ("fd00:5a:21:22:23:24:25:26", SEGMENTS[0])
+    use(router, segments, reduced)
+    outcome = router.steer(at_access(datagram(NODE, AWAY, fl=0x12345, hlim=64)))
+    wanted = outer(segments, reduced) / datagram(NODE, AWAY, fl=0x12345, hlim=63)
+    redirected(outcome, "STEERED", LINK / wanted)
+
+
 @pytest.mark.parametrize(("segments", "reduced"), LISTS)
 def test_ipv4_is_encapsulated(router: Router, segments: tuple[str, ...], reduced: bool) -> None:
     use(router, segments, reduced)

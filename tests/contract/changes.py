@@ -25,6 +25,7 @@ from srv6dmm.model.policy import (
 from srv6dmm.model.state import (
     Binding,
     Change,
+    CsidSupport,
     Declared,
     EventRecord,
     Lease,
@@ -140,6 +141,7 @@ _EVENTS = st.builds(EventRecord, _NAMES, st.text(max_size=4), _ANSWERS, _TIMES)
 
 
 _ENDS = st.builds(LinkEnd, _ROUTERS, st.sampled_from(["core0", "core1"]))
+_SUPPORTS = st.builds(CsidSupport, _ROUTERS, st.booleans())
 _SIDS = st.integers(0, (1 << 128) - 1).map(IPv6Address)
 _TEXTS = st.frozensets(_NAMES, max_size=2)
 _PORTS = st.tuples(st.integers(0, 65535), st.integers(0, 65535))
@@ -220,6 +222,8 @@ def changes(draw: st.DrawFn) -> Change:
     flows = draw(st.lists(_FLOWS, max_size=2, unique_by=lambda made: made.name))
     groups = draw(st.lists(_GROUPS, max_size=2, unique_by=lambda made: made.name))
     down = draw(st.lists(_ENDS, max_size=2, unique=True))
+    csid = draw(st.lists(_SUPPORTS, max_size=2, unique_by=lambda made: made.router))
+    gone_csid = draw(st.lists(_ROUTERS, max_size=2, unique=True))
     return Change(
         tuple(sessions),
         tuple(key for key in gone_sessions if key not in put_sessions),
@@ -235,6 +239,10 @@ def changes(draw: st.DrawFn) -> Change:
         groups_gone=_others(draw, groups),
         links_down=tuple(down),
         links_up=tuple(end for end in draw(st.lists(_ENDS, max_size=2)) if end not in down),
+        csid=tuple(csid),
+        csid_gone=tuple(
+            router for router in gone_csid if router not in {made.router for made in csid}
+        ),
         declared=draw(st.none() | st.builds(Declared, _TOPOLOGIES, st.text(max_size=4))),
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from srv6dmm.dataplane.netlink import addresses, links, neighbours, routes
-from srv6dmm.dataplane.netlink.attributes import messages
+from srv6dmm.dataplane.netlink.attributes import MalformedMessage, messages
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState
 from srv6dmm.dataplane.objects import (
     InterfaceAddress,
@@ -35,6 +35,7 @@ WRITE = os.environ.get("SRV6DMM_WRITE_GOLDEN") == "1"
 A = IPv6Address
 PREFIX = IPv6Network("2001:db8:1::/64")
 SID = IPv6Network("fc00:1:0:e00::/128")
+LOCATOR = IPv6Network("fc00:1:c1::/48")
 SEGMENTS = (A("fc00:3::e00"), A("fc00:1::e00"), A("fc00:2::d06"))
 V0, GATEWAY = NextHop("v0"), NextHop("v0", A("fe80::2"))
 
@@ -74,6 +75,9 @@ ROUTES: dict[str, Route] = {
     "End psp": _sid(Seg6Local(Behavior.END, flavors=(Flavor.PSP,))),
     "End next-csid": _sid(Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,))),
     "End psp next-csid": _sid(Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID, Flavor.PSP))),
+    "uN": Route(
+        LOCATOR, next_hops=(V0,), encap=Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,))
+    ),
     "End.X": _sid(Seg6Local(Behavior.END_X, next_hop=A("2001:db8::2"))),
     "End.X by interface": _sid(Seg6Local(Behavior.END_X, next_hop=A("fe80::2"), interface="v1")),
     "End.DT6": _sid(Seg6Local(Behavior.END_DT6, table=254)),
@@ -183,6 +187,18 @@ def test_counters_the_kernel_wrote() -> None:
     ((*_, start, end),) = messages(data)
     _, found = routes.facts(data, start, end)
     assert routes.counters(found) == (1, 105, 0)
+
+
+def test_a_container_cut_otherwise_is_none_of_ours() -> None:
+    """Another length of block or slot would move other bits up: it is not read back as a uN."""
+    data = read(file_of("kernel", "uN"))
+    for kind, length in ((2, 32), (3, 16)):
+        part = bytes([5, 0, kind, 0, length])
+        assert data.count(part) == 1
+        changed = data.replace(part, part[:4] + bytes([length + 8]))
+        ((*_, start, end),) = messages(changed)
+        with pytest.raises(MalformedMessage, match="NEXT-C-SID"):
+            routes.decode(changed, start, end, interfaces())
 
 
 def test_a_reversed_segment_list_is_another_message() -> None:

@@ -136,6 +136,38 @@ def test_every_behavior_and_flavor(
     assert kernel.read() == {route.identity: route}
 
 
+def test_a_micro_node_takes_the_place_of_its_locators_cover(
+    space: Space, kernel: LinuxKernel
+) -> None:
+    """A uN is a /48, put over the unreachable route of the same prefix and metric, and back."""
+    locator = IPv6Network("fc00:1:c1::/48")
+    cover = Route(locator, RouteKind.UNREACHABLE)
+    local = Seg6Local(Behavior.END, flavors=(Flavor.NEXT_CSID,))
+    route = Route(locator, next_hops=(NextHop("v0"),), encap=local)
+    assert kernel.put([cover]) == []
+    assert kernel.put([route]) == []
+    ours = shown(space)
+    assert ours == COMMON | {
+        "encap": "seg6local",
+        "action": "End",
+        "flavors": ["next-csid"],
+        "lblen": 32,
+        "nflen": 16,
+    }
+    assert kernel.read() == {route.identity: route}
+    assert kernel.read([route.identity]) == {route.identity: route}
+    assert kernel.sid_counters() == {"fc00:1:c1::": (0, 0, 0)}
+    space.ip(
+        *("-6", "route", "replace", str(locator), "encap", "seg6local", "action", "End"),
+        *("flavors", "next-csid", "lblen", "32", "nflen", "16", "count", "dev", "v0"),
+        *("proto", "201", "metric", "201"),
+    )
+    assert shown(space) == ours
+    assert kernel.read() == {route.identity: route}
+    assert kernel.put([cover]) == []
+    assert kernel.read() == {cover.identity: cover}
+
+
 @pytest.mark.parametrize("kind", [RouteKind.UNREACHABLE, RouteKind.BLACKHOLE])
 def test_rejecting_routes(space: Space, kernel: LinuxKernel, kind: RouteKind) -> None:
     route = Route(PREFIX, kind)

@@ -13,8 +13,9 @@ from typing import Any
 import networkx
 from hypothesis import strategies as st
 
+from srv6dmm.core.compression import Compression
 from srv6dmm.core.paths import ShortestPaths
-from srv6dmm.core.segments import NoSegmentList, segment_list
+from srv6dmm.core.segments import NO_COMPRESSION, NoSegmentList, segment_list
 from srv6dmm.core.sids import sid_table
 from srv6dmm.model.path import Path
 from srv6dmm.model.policy import Constraints, DynamicPath, Objective, Waypoint
@@ -141,7 +142,14 @@ def allowed(link: Link, constraints: Constraints) -> bool:
 class Judge:
     """Says of any path whether it satisfies what is asked for, one constraint at a time."""
 
-    def __init__(self, network: Network, wanted: DynamicPath, ecmp: bool) -> None:
+    def __init__(
+        self,
+        network: Network,
+        wanted: DynamicPath,
+        ecmp: bool,
+        compression: Compression = NO_COMPRESSION,
+    ) -> None:
+        self.compression = compression
         self.network = network
         self.wanted = wanted
         self.ecmp = ecmp
@@ -185,7 +193,17 @@ class Judge:
                 stops.append((place, self.sids[waypoint.router].services[waypoint.service]))
         final = self.sids[path.routers[-1]].end_dt6
         try:
-            segments = segment_list(self.paths, self.sids, path, final, stops=stops, ecmp=self.ecmp)
+            segments = self.compression.compress(
+                segment_list(
+                    self.paths,
+                    self.sids,
+                    path,
+                    final,
+                    stops=stops,
+                    ecmp=self.ecmp,
+                    compression=self.compression,
+                )
+            )
         except NoSegmentList:
             return False
         count = len(segments)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import settings
@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from srv6dmm.config import RolloutSettings
 from srv6dmm.controller.service import Controller, Submitted
+from srv6dmm.core.planner import Planner
 from srv6dmm.core.release import releasable
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent, DetachEvent, Event
@@ -22,6 +23,7 @@ from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.state import LeaseState, RolloutPhase, SessionKey, State
 from srv6dmm.model.wire import (
     FAST_PATH,
+    NEXT_CSID,
     Ack,
     DeltaPlan,
     FromController,
@@ -35,7 +37,8 @@ from tests.simulated import LoopClock, QuickLoop, SimulatedAgent, SlowStore
 NODES = ["mn1", "mn2", "mn3"]
 ACCESS = ["ar1", "ar2", "ar3"]
 HEAD_ENDS = [*ACCESS, "br1"]
-TOPOLOGY = small_domain(3, pool_length=60)
+SMALL = small_domain(3, pool_length=60)
+TOPOLOGY = replace(SMALL, domain=replace(SMALL.domain, usid=True))
 PARAMETERS = MobilityParameters(
     min_delay_before_delete_ms=2000,
     late_packets_ms=500,
@@ -58,6 +61,7 @@ class ErrantAgent(SimulatedAgent):
         self.away = False
         """Does not come back by itself."""
         self.refuses_mobile = False
+        self.refuses_csid = False
         self.inbox: deque[FromController] = deque()
         self._awaits_full = True
         self.fast_path = True
@@ -85,13 +89,15 @@ class ErrantAgent(SimulatedAgent):
     async def answer(self) -> None:
         refused = {key for key in self.entries if key.startswith("mobile ")}
         self.refuse = refused if self.refuses_mobile else set()
+        if self.refuses_csid:
+            self.refuse |= {key for key in self.entries if key.endswith("/48")}
         await super().answer()
 
     async def hello_again(self) -> None:
         """Ask for the whole plan in the middle of a connection."""
         if self.connection is not None:
             self._awaits_full = True
-            able = {FAST_PATH: self.fast_path}
+            able = {FAST_PATH: self.fast_path, NEXT_CSID: self.next_csid}
             hello = Hello(self.router, "again", "test", 1, self.revision, able)
             await self.connection.receive(hello)
 
@@ -153,6 +159,7 @@ class Trouble(RuleBasedStateMachine):
                 agent.entries, agent.revision = before.entries, before.revision
                 agent.away, agent.refuses_mobile = before.away, before.refuses_mobile
                 agent.mute, agent.slow = before.mute, before.slow
+                agent.next_csid, agent.refuses_csid = before.next_csid, before.refuses_csid
         await controller.start()
         for agent in life.agents.values():
             life.tasks.append(asyncio.ensure_future(agent.live()))
@@ -286,6 +293,23 @@ class Trouble(RuleBasedStateMachine):
         agent.refuses_mobile = refuses
         self.run(agent.answer())
 
+    @rule(router=st.sampled_from(HEAD_ENDS), refuses=st.booleans())
+    def refusal_of_compression(self, router: str, refuses: bool) -> None:
+        agent = self.life.agents[router]
+        agent.refuses_csid = refuses
+        self.run(agent.answer())
+
+    @rule(router=st.sampled_from(HEAD_ENDS), able=st.booleans())
+    def another_kernel(self, router: str, able: bool) -> None:
+        async def boot() -> None:
+            agent = self.life.agents[router]
+            agent.disconnect()
+            agent.next_csid, agent.away = able, False
+            agent.entries, agent.revision = {}, None
+            agent.connect()
+
+        self.run(boot())
+
     @rule(router=st.sampled_from(HEAD_ENDS), away=st.booleans())
     def lose(self, router: str, away: bool) -> None:
         async def lose() -> None:
@@ -390,6 +414,7 @@ class Trouble(RuleBasedStateMachine):
             self.store.write()
             for agent in self.life.agents.values():
                 agent.away = agent.slow = agent.mute = agent.refuses_mobile = False
+                agent.refuses_csid = False
                 await agent.catch_up()
                 await agent.answer()
             await asyncio.sleep(QUIET_S + self.stepped_back_s)
@@ -405,8 +430,14 @@ class Trouble(RuleBasedStateMachine):
             assert session.rollout is RolloutPhase.STABLE, session
             assert not releasable(session), f"nobody uses it, and it is not released: {session}"
         assert controller.state == self.store.load()
+        able = {name for name, agent in self.life.agents.items() if agent.next_csid}
+        supports = controller.state.csid.values()
+        assert {support.router for support in supports if support.held} == able
+        assert {support.router for support in supports} == able
+        fresh = Planner(TOPOLOGY, PARAMETERS, csid=supports)
         for name, agent in self.life.agents.items():
             assert agent.entries == controller.plan(name).entries, name
+            assert agent.entries == fresh.plan(name, controller.state).entries, name
         self.nothing_is_left(controller)
 
     def nothing_is_left(self, controller: Controller) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import networkx
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from srv6dmm.core.fib_walk import FibWalk, Outcome, Packet
 from srv6dmm.core.planner import Planner
@@ -16,6 +17,7 @@ from srv6dmm.core.topology import parse_topology
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import LocalSid, UnderlayRoute
 from srv6dmm.model.sid import Behavior, Locator
+from srv6dmm.model.state import CsidSupport
 from srv6dmm.model.topology import Link, LinkEnd, Topology
 from tests.property.networks import Network, networks
 
@@ -25,7 +27,8 @@ SOURCE = IPv6Address("2001:db8::1")
 
 def check(topology: Topology) -> tuple[int, int]:
     """Walk from everywhere to everywhere under every failure; return (arrived, not repaired)."""
-    planner = Planner(topology, MobilityParameters())
+    csid = [CsidSupport(node.name, True) for node in topology.routers()]  # where that is on
+    planner = Planner(topology, MobilityParameters(), csid=csid)
     held = {node.name: planner._static.entries(node.name) for node in topology.routers()}
     arrived = unrepaired = 0
     for link in topology.core_links():
@@ -55,8 +58,10 @@ def check(topology: Topology) -> tuple[int, int]:
     return arrived, unrepaired
 
 
-def test_every_link_of_the_campus_may_fail() -> None:
+@pytest.mark.parametrize("usid", [False, True])
+def test_every_link_of_the_campus_may_fail(usid: bool) -> None:
     topology = parse_topology(CAMPUS.read_text(), str(CAMPUS))
+    topology = replace(topology, domain=replace(topology.domain, usid=usid))
     arrived, unrepaired = check(topology)
     # tr2, a plain router, repairs nothing; nor does tr3 to ar4, which only tr2 could reach.
     assert arrived > 400
@@ -64,10 +69,10 @@ def test_every_link_of_the_campus_may_fail() -> None:
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
-@given(networks())
-def test_packets_arrive_wherever_a_repair_is(network: Network) -> None:
+@given(networks(), st.booleans())
+def test_packets_arrive_wherever_a_repair_is(network: Network, usid: bool) -> None:
     topology = network.topology
-    check(replace(topology, domain=replace(topology.domain, max_segments=10)))
+    check(replace(topology, domain=replace(topology.domain, max_segments=10, usid=usid)))
 
 
 def test_a_neighbour_that_fell_dead_is_passed_by() -> None:

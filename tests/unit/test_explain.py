@@ -15,9 +15,16 @@ from srv6dmm.core.planner import Planner
 from srv6dmm.core.wire_header import wire_header
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.flows import Direction, FlowRule
-from srv6dmm.model.policy import Invalid, Policy
+from srv6dmm.model.policy import (
+    CandidatePath,
+    DynamicPath,
+    Invalid,
+    Policy,
+    Waypoint,
+    WeightedPath,
+)
 from srv6dmm.model.sid import EncapMode
-from srv6dmm.model.state import Change, State
+from srv6dmm.model.state import Change, CsidSupport, State
 from srv6dmm.model.topology import Topology
 from tests.property.test_fib_walk import (
     AROUND,
@@ -156,3 +163,40 @@ def test_the_header_is_what_another_implementation_writes(mode: EncapMode, count
     whole = bytes(IPv6(src=str(OUTSIDE), dst=str(segments[0])) / theirs)
     assert header.srh == whole[40:]
     assert header.next_header == whole[6]
+
+
+def test_a_container_is_explained_slot_by_slot(campus: Topology) -> None:
+    """Each slot with the destination that its router sees; the walk goes by the same."""
+    usid = replace(campus, domain=replace(campus.domain, usid=True))
+    csid = [CsidSupport(node.name, True) for node in usid.routers()]
+    state: State = attached(usid, "ar1", "ar3")
+    row = DynamicPath(waypoints=(Waypoint("tr3"), Waypoint("ar2"), Waypoint("tr3")))
+    policy = Policy("around", (CandidatePath((WeightedPath(row),)),))
+    change = Change(policies=(policy, NOT_TR1), flows=tuple(RULES.values()))
+    state.apply(change, state.revision + 1)
+    planner = Planner(usid, PARAMETERS, FlowBook.of(state), csid=csid)
+    explainer = Explainer(
+        planner, state, lambda router: planner.plan(router, state).entries.values()
+    )
+    found = explainer.explain(DOWN)
+    one = found.lists[0]
+    (meaning,) = one.segments
+    assert [str(meaning.sid), meaning.router, meaning.behavior] == [
+        "fc00:0:c3:a2:c3:a3:d06:0",
+        "ar3",
+        "container",
+    ]
+    assert meaning.detail == "uN tr3, uN ar2, uN tr3, End.DT6 ar3"
+    assert [(str(slot.sid), slot.behavior, slot.router) for slot in meaning.slots] == [
+        ("fc00:0:c3:a2:c3:a3:d06:0", "uN", "tr3"),
+        ("fc00:0:a2:c3:a3:d06::", "uN", "ar2"),
+        ("fc00:0:c3:a3:d06::", "uN", "tr3"),
+        ("fc00:0:a3:d06::", "End.DT6", "ar3"),
+    ]
+    assert one.header is not None
+    assert (one.header.octets, one.header.next_header) == (40, 41), "no SRH at all"
+    assert one.inner_mtu == 1560
+    (walk,) = found.walks
+    assert walk.outcome is Outcome.DELIVERED
+    done = [step.action for hop in walk.hops for step in hop.steps]
+    assert "uN: on to fc00:0:a2:c3:a3:d06::" in done

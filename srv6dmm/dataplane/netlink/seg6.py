@@ -48,6 +48,11 @@ _FLAVORS = {
     Flavor.PSP: 1 << n.SEG6_LOCAL_FLV_OP_PSP,
     Flavor.NEXT_CSID: 1 << n.SEG6_LOCAL_FLV_OP_NEXT_CSID,
 }
+_CONTAINER = {
+    n.SEG6_LOCAL_FLV_LCBLOCK_BITS: bytes([32]),
+    n.SEG6_LOCAL_FLV_LCNODE_FN_BITS: bytes([16]),
+}
+"""What Linux takes when nothing is said, and always shows: core.compression counts on it."""
 _NEED = {
     Behavior.END: (),
     Behavior.END_X: ("next_hop",),
@@ -166,9 +171,7 @@ def decode_local(payload: bytes, interfaces: InterfaceTable) -> Seg6Local:
     next_hop, next_hop4 = found.get(n.SEG6_LOCAL_NH6), found.get(n.SEG6_LOCAL_NH4)
     flavors: tuple[Flavor, ...] = ()
     if nested := found.get(n.SEG6_LOCAL_FLAVORS):
-        operations = attributes(nested, 0, len(nested)).get(n.SEG6_LOCAL_FLV_OPERATION)
-        bits = number(operations) if operations else 0
-        flavors = tuple(flavor for flavor in Flavor if bits & _FLAVORS[flavor])
+        flavors = _flavors(attributes(nested, 0, len(nested)))
     return Seg6Local(
         behavior=behavior,
         next_hop=_address(next_hop) if next_hop else None,
@@ -179,6 +182,15 @@ def decode_local(payload: bytes, interfaces: InterfaceTable) -> Seg6Local:
         flavors=flavors,
         count=n.SEG6_LOCAL_COUNTERS in found,
     )
+
+
+def _flavors(found: dict[int, bytes]) -> tuple[Flavor, ...]:
+    operations = found.get(n.SEG6_LOCAL_FLV_OPERATION)
+    bits = number(operations) if operations else 0
+    other = any(found.get(kind, length) != length for kind, length in _CONTAINER.items())
+    if bits & _FLAVORS[Flavor.NEXT_CSID] and other:
+        raise MalformedMessage("NEXT-C-SID with other than 32 bits of block and 16 of number")
+    return tuple(flavor for flavor in Flavor if bits & _FLAVORS[flavor])
 
 
 def _listed(srh: bytes) -> SegmentList:
