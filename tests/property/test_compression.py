@@ -22,7 +22,7 @@ from srv6dmm.core.simulator import Simulator
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.path import Path
 from srv6dmm.model.plan import PlanEntry, SteeringEntry
-from srv6dmm.model.policy import Waypoint
+from srv6dmm.model.policy import Constraints, DynamicPath, Objective, Waypoint
 from srv6dmm.model.state import CsidSupport, State
 from srv6dmm.model.topology import LinkEnd, Topology
 from tests.property.networks import Judge, Network, demands, ends, networks
@@ -126,6 +126,29 @@ def test_the_best_path_within_limits_of_what_is_sent(
     assert len(solution.segments) <= min(network.deep, wanted.constraints.maximum_segments or 16)
     plain_only = Judge(network, wanted, ecmp).best(source, target, 1)
     event("only when compressed" if plain_only != best else "anyway")
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(networks(smallest=5, largest=7, plain=0), st.booleans(), st.data())
+def test_a_limit_leads_to_the_best_path_that_fits_when_compressed(
+    network: Network, ecmp: bool, data: st.DataObject
+) -> None:
+    """Where the best ways need many segments, and what fits is found by counting slots only."""
+    source, target = data.draw(ends(network))
+    free = DynamicPath(data.draw(st.sampled_from((Objective.TE, Objective.DELAY))))
+    most = data.draw(st.integers(1, 2))
+    wanted = replace(free, constraints=Constraints(maximum_segments=most))
+    sids = sid_table(network.topology)
+    compression = Compression(sids, data.draw(some_of(sids.keys())))
+    best = Judge(network, wanted, ecmp, compression).best(source, target, 1)
+    computation = PathComputation(network.topology, ecmp=ecmp, compression=compression)
+    try:
+        found = [computation.solve(source, target, wanted)]
+    except NoPath:
+        found = []
+    assert [solution.path for solution in found] == best
+    unlimited = Judge(network, free, ecmp, compression).best(source, target, 1)
+    event("the best of all fits" if best == unlimited else f"another within {most}")
 
 
 def supports(topology: Topology) -> st.SearchStrategy[list[CsidSupport]]:

@@ -16,7 +16,7 @@ from srv6dmm.store.schema import SCHEMA_VERSION
 from srv6dmm.store.sqlite import SqliteStore
 from tests.contract.changes import numbered, replayed, session
 
-# What versions 1 to 3 wrote, word for word: this text never changes.
+# What versions 1 to 4 wrote, word for word: this text never changes.
 OLD_TABLES = """
     CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE leases (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -29,6 +29,10 @@ OLD_EVENTS = {
     " WITHOUT ROWID",
 }
 OLD_EVENTS[3] = OLD_EVENTS[2]
+OLD_EVENTS[4] = (
+    OLD_EVENTS[3] + "; CREATE TABLE domain (kind TEXT NOT NULL, key TEXT NOT NULL,"
+    " value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+)
 
 
 def old_key(version: int, key: tuple[str, str]) -> str:
