@@ -79,6 +79,7 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
     u32 dropped = REASON_NODE_LEFT;
     struct decision decision;
     u32 zero = 0;
+    u32 sets;
 
     if (reason)
         return TO_KERNEL(reason);
@@ -103,8 +104,11 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
             return DROP(REASON_SOURCE_UNBOUND);
         }
     }
-    if (settings->has_flows) {
-        reason = decide(skb, packet, port->role == PORT_ACCESS, &decision);
+    sets = settings->has_flows;
+    if (port->role != PORT_ACCESS)
+        sets &= ~FLOWS_UPLINK; // of sources that nobody has checked
+    if (sets) {
+        reason = decide(skb, packet, sets, &decision);
         if (reason)
             return TO_KERNEL(reason);
         if (decision.order != NO_ORDER) {

@@ -42,7 +42,7 @@ struct port {
 struct config {
     struct in6 sid_block;      // packets to it are refused from outside (RFC 8754 section 5.1)
     struct in6 sid_block_mask; // all ones over the prefix length; zero: no block
-    __u32 has_flows;           // look into `ruled` before `prefixes`
+    __u32 has_flows;           // enum flow_sets: what to look into before `prefixes`
     __u32 has_foreign;         // look into `foreign` after `prefixes`
     __u32 event_gap_ms;        // one event per link-layer address in so many milliseconds
     __u32 locator_length;      // bits, of every locator in `routes`; 0: there are none
@@ -70,6 +70,11 @@ struct ruled_key {
     __u64 prefix; // the /64 in network byte order
     __u32 uplink; // 1: of packets from it, 0: of packets to it
     __u32 part;   // 0: what programs look at. Others keep rules there is no room for in the first
+};
+
+enum flow_sets { // there are some in `ruled`
+    FLOWS_DOWNLINK = 1,
+    FLOWS_UPLINK = 2,
 };
 
 #define MAX_RULES 16

@@ -44,21 +44,31 @@ static __always_inline u64 unknown(u64 value, u64 any)
 static __always_inline int fields_of(struct __sk_buff *skb, struct packet *packet,
                                      struct upper_fields *fields)
 {
+    u64 any = packet->source.low;
     u32 at = 0;
     u32 where = upper_layer(skb, packet, &fields->protocol, &at);
 
     if (where == UPPER_UNKNOWN)
         return 0;
+    fields->protocol = unknown(fields->protocol, any);
     fields->dscp = packet->traffic_class >> 2;
     fields->portless = RULE_SOURCE_PORTS | RULE_DESTINATION_PORTS;
     fields->ports = 0;
+    at = unknown(at, any);
     if (where == UPPER_HERE && has_ports(fields->protocol) &&
-        at + 4 <= packet->offset + packet->length &&
-        !bpf_skb_load_bytes(skb, at, &fields->ports, 4))
-        fields->portless = 0;
-    fields->protocol = unknown(fields->protocol, packet->source.low);
-    fields->portless = unknown(fields->portless, packet->source.low);
-    fields->ports = unknown(fields->ports, packet->source.low);
+        at + 4 <= packet->offset + packet->length) {
+        __be32 *ports = at_offset(skb, at);
+
+        // A helper call costs as much as a rule or two; it reads what is not linear.
+        if (at < 0xfff && (void *)(ports + 1) <= (void *)(long)skb->data_end) {
+            fields->ports = *ports;
+            fields->portless = 0;
+        } else if (!bpf_skb_load_bytes(skb, at, &fields->ports, 4)) {
+            fields->portless = 0;
+        }
+    }
+    fields->portless = unknown(fields->portless, any);
+    fields->ports = unknown(fields->ports, any);
     fields->source_port = bpf_ntohl(fields->ports) >> 16;
     fields->destination_port = bpf_ntohl(fields->ports) & 0xffff;
     return 1;
@@ -141,16 +151,16 @@ static __always_inline u32 path_by_weight(struct __sk_buff *skb, const struct pa
     return path;
 }
 
-// What flow rules make of a packet; 0, or why the kernel's rules must say. Those of a source are
-// asked at ports only where it was checked.
-static __always_inline u32 decide(struct __sk_buff *skb, struct packet *packet, int checked,
+// What flow rules make of a packet; 0, or why the kernel's rules must say. `sets`: enum flow_sets,
+// those to look into.
+static __always_inline u32 decide(struct __sk_buff *skb, struct packet *packet, u32 sets,
                                   struct decision *decision)
 {
     struct ruled_key key = {.prefix = packet->destination.high};
-    struct ruleset *downlink = ruled.lookup(&key);
+    struct ruleset *downlink = 0;
     struct ruleset *uplink = 0;
     struct upper_fields fields;
-
+    u32 nothing;
     u64 any = packet->source.low;
 
     // With and without a tag, and behind whichever header: from here on that is all one.
@@ -158,16 +168,30 @@ static __always_inline u32 decide(struct __sk_buff *skb, struct packet *packet, 
     packet->tagged = unknown(packet->tagged, any) & 3;
     packet->next_header = unknown(packet->next_header, any);
     decision->order = NO_ORDER;
-    if (checked) {
+    if (sets & FLOWS_DOWNLINK)
+        downlink = ruled.lookup(&key);
+    if (sets & FLOWS_UPLINK) {
         key.prefix = packet->source.high;
         key.uplink = 1;
         uplink = ruled.lookup(&key);
     }
-    if (!downlink && !uplink)
-        return 0;
+    if (!downlink) {
+        asm volatile(""); // two questions: the verifier lets nobody combine pointers
+        if (!uplink)
+            return 0;
+    }
     if (!fields_of(skb, packet, &fields))
         return REASON_EXTENSIONS;
-    *decision = (struct decision){.order = NO_ORDER, .known = NO_ORDER};
+    nothing = unknown(0, any);
+    decision->steer.action = nothing;
+    decision->steer.path = nothing;
+    decision->steer.counter = nothing;
+    decision->order = NO_ORDER - nothing;
+    decision->known = NO_ORDER - nothing;
+    for (u32 i = 0; i < MAX_LISTS; i++) {
+        decision->paths[i] = nothing;
+        decision->sums[i] = nothing;
+    }
     if (downlink)
         ask(downlink, 0, packet, &fields, decision);
     if (uplink)

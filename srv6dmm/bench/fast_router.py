@@ -26,7 +26,8 @@ from srv6dmm.dataplane.fastpath.hooks import Hooks
 from srv6dmm.dataplane.fastpath.layout import HopState, PortRole, SteerAction
 from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.dataplane.fastpath.rule_layout import Flow, FlowKey, RuledKey, Ruleset
+from srv6dmm.dataplane.fastpath.rule_layout import Rule, RuledKey
+from srv6dmm.dataplane.fastpath.rulesets import elements
 from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.model.sid import EncapMode, SegmentList
 
@@ -135,13 +136,20 @@ class FastRouter:
         self.put("prefixes", destination.packed[:8], self.encapsulating(path))
 
     def steer_flow(self, destination: IPv6Address, path: int) -> tuple[bytes, bytes]:
-        """Lead one flow along a path, by a rule of its destination's; return the element."""
-        key = FlowKey(
-            SOURCE, destination, frames.SOURCE_PORT, frames.DESTINATION_PORT, socket.IPPROTO_UDP
-        ).pack()
-        value = Flow(SteerAction.ENCAP, path, self.counter(), order=0, id=path).pack()
-        self.put("flows", key, value)
-        self.put("ruled", RuledKey(destination.packed[:8], False).pack(), Ruleset((), True).pack())
+        """Lead one 5-tuple along a path, by a rule of its destination's; return the element."""
+        rule = Rule(
+            IPv6Network((SOURCE, 128)),
+            IPv6Network((destination, 128)),
+            *(0, path, SteerAction.ENCAP, self.counter()),
+            (frames.SOURCE_PORT, frames.SOURCE_PORT),
+            (frames.DESTINATION_PORT, frames.DESTINATION_PORT),
+            socket.IPPROTO_UDP,
+            paths=(path,),
+            weights=(1,),
+        )
+        _, written = elements(RuledKey(destination.packed[:8], False), [rule])
+        [(key, value)] = written.items()
+        self.put("ruled", key, value)
         return key, value
 
     def steer_foreign(self, prefix: IPv6Network, path: int) -> None:

@@ -12,7 +12,7 @@ from srv6dmm.bench.frames import ETHERNET, IPV6, UDP
 from srv6dmm.bench.inject import LiveGenerator
 from srv6dmm.bench.kernel_cases import SIDS, towards
 from srv6dmm.bench.rig import ACCESS, OUT, SECOND_OUT, Rig
-from srv6dmm.dataplane.fastpath.rule_layout import Flow
+from srv6dmm.dataplane.fastpath.rule_layout import Ruleset
 from srv6dmm.model.sid import EncapMode
 
 _BYTES = 100
@@ -40,7 +40,7 @@ def switch_under_load(router: FastRouter, packets: int, cores: tuple[int, int]) 
         router.path(number, EncapMode.ENCAP, segments, device)
         key, value = router.steer_flow(_FLOW, number)
         values.append(value)
-        counters.append(Flow.unpack(value).counter)
+        counters.append(Ruleset.unpack(value).rules[0].counter)
     router.configure(flows=True)
     frame = towards(rig, ACCESS, _FLOW)(_BYTES)
     generator = LiveGenerator(frame, rig.way(ACCESS), None, numbered=True)
@@ -50,7 +50,7 @@ def switch_under_load(router: FastRouter, packets: int, cores: tuple[int, int]) 
         child = generator.start(packets, cores[0])
         while child.running:
             before = time.perf_counter_ns()
-            router.put("flows", key, values[len(took) % 2])
+            router.put("ruled", key, values[len(took) % 2])
             took.append(time.perf_counter_ns() - before)
             time.sleep(0.001)
         run = inject.result(packets, child.wait())

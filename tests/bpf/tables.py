@@ -279,7 +279,7 @@ class Tables:
         lengths = {IPv6Network(locator).prefixlen for locator in self.routes} or {0}
         settings = struct.pack(
             "=4I",
-            bool(self.sets()),
+            sum({2 if uplink else 1 for _, uplink in self.sets()}),
             bool(self.foreign),
             self.event_gap_ms,
             *lengths,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.lab.analysis import Crossings, Flow
 from srv6dmm.lab.traffic import Conversation, Probes, Taps, conversations
 from tests.netns.running import MODES, Running, running, wait_for
@@ -70,6 +72,7 @@ def test_two_flows_keep_two_paths_while_their_node_moves(campus: Running) -> Non
     talks = conversations(campus.lab, [("mn1", address, "cn"), ("mn1", address, "cn")])
     taps = Taps(campus.lab, campus.domain.processes, TRANSIT)
     probes = Probes(campus.lab, campus.domain.processes, talks, rate_pps=250)
+    before = fast_reasons(campus)
     taps.start()
     probes.start()
     time.sleep(0.3)
@@ -83,6 +86,11 @@ def test_two_flows_keep_two_paths_while_their_node_moves(campus: Running) -> Non
     crossings = taps.stop()
     assert crossings.drops == 0
     lossless(results.flows)
+    if campus.domain.mode == "ebpf":
+        grown = fast_reasons(campus) - before
+        sent = sum(flow.report().sent for flow in results.flows.values())
+        assert grown[Reason.FLOW_RULES] == 0, "not one was left to the kernel's rules"
+        assert grown[Reason.STEERED] >= sent
     for talk, avoided, passed in ((talks[0], "tr3", "tr1"), (talks[1], "tr1", "tr3")):
         for flow in numbers(talk):
             sent = results.flows[flow].report().sent
@@ -101,6 +109,50 @@ def _ways(
         {node: crossings.packets_through(node, flow, window) > 0 for node in TRANSIT}
         for flow in numbers(talk)
     ]
+
+
+def fast_reasons(campus: Running) -> Counter[Reason]:
+    """Return what the programs of all routers counted; nothing in mode netlink."""
+    total: Counter[Reason] = Counter()
+    if campus.domain.mode == "ebpf":
+        for router in campus.lab.topology.routers():
+            total += campus.reasons(router.name)
+    return total
+
+
+def test_what_a_flow_s_entries_counted_is_shown(campus: Running) -> None:
+    """By head-end, as many packets as its direction sent; in mode netlink nobody counts."""
+    rules(campus, "mn1")
+    address = campus.scenario.wait_address("mn1")
+    talks = conversations(campus.lab, [("mn1", address, "cn"), ("mn1", address, "cn")])
+    before = {name: shown(campus, name) for name in PORTS}
+    probes = Probes(campus.lab, campus.domain.processes, talks, rate_pps=200)
+    probes.start()
+    time.sleep(0.3)
+    results = probes.stop()
+    lossless_ = [flow.report() for flow in results.flows.values()]
+    assert all(report.lost == 0 for report in lossless_)
+    if campus.domain.mode == "netlink":
+        assert not any(found for name in PORTS for found in shown(campus, name).values())
+        return
+    for name, talk in zip(PORTS, talks, strict=True):
+        sent = sum(results.flows[flow].report().sent for flow in numbers(talk))
+
+        def counted(name: str = name) -> int:
+            return sum(shown(campus, name).values()) - sum(before[name].values())
+
+        wait_for("counted", lambda: counted() >= sent)  # noqa: B023 - called within this turn
+        assert counted() == sent
+
+
+def shown(campus: Running, name: str) -> dict[str, int]:
+    """Return the packets of a flow's entries, by head-end and source."""
+    entries = campus.domain.get(f"/v1/flows/{name}")["entries"]
+    return {
+        f"{entry['router']} {entry['source']}": entry["traffic"]["packets"]
+        for entry in entries
+        if entry["traffic"] is not None
+    }
 
 
 def test_explanation_and_packets_agree(campus: Running) -> None:

@@ -14,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from srv6dmm.dataplane.fastpath import rulesets
 from srv6dmm.dataplane.fastpath.flow_entries import FlowEntries
 from srv6dmm.dataplane.fastpath.hops import Hops
 from srv6dmm.dataplane.fastpath.maps import Maps
@@ -109,7 +110,9 @@ class Process:
 
 
 @pytest.fixture
-def process() -> Process:
+def process(monkeypatch: pytest.MonkeyPatch) -> Process:
+    """Where no set is too small for 5-tuples of its own."""
+    monkeypatch.setattr(rulesets, "FEW_RULES", 0)
     return Process(MemoryMaps())
 
 
@@ -223,6 +226,29 @@ def test_5_tuples_are_found_at_once_and_the_first_of_two_equal_ones(process: Pro
     assert process.held().keys() == {twice[1].identity, exact(3, port=9).identity}
 
 
+def test_few_rules_are_a_list_whatever_they_are() -> None:
+    """And become 5-tuples, and a list again, without a moment in which one is not there."""
+    process = Process(MemoryMaps())
+    few = [exact(n, way(0), port=n) for n in range(rulesets.FEW_RULES)]
+    process.put(*few)
+    assert process.memory.tables["flows"] == {}
+    assert len(ruleset(process).rules) == len(few)
+    more = exact(99, way(1), port=99)
+    process.memory.done.clear()
+    process.put(more)
+    assert [done for done in process.memory.done if done[1] != "paths"] == [
+        ("put", "flows", len(few) + 1),
+        ("put", "ruled", 1),
+    ]
+    assert ruleset(process).rules == ()
+    wanted = {item.identity: item for item in (*few, more)}
+    assert process.held() == Process(process.memory).held() == wanted
+    process.memory.done.clear()
+    process.delete(more)
+    assert process.memory.done == [("put", "ruled", 1), ("delete", "flows", len(few) + 1)]
+    assert process.held() == {item.identity: item for item in few}
+
+
 def test_rules_there_is_no_room_for_are_the_kernels(process: Process) -> None:
     many = [flow(n, way(0), protocol=n) for n in range(40)]
     process.put(*reversed(many), exact(99, way(0), order=50))
@@ -263,7 +289,7 @@ def test_nothing_is_left(process: Process) -> None:
     assert len(free) == len(KINDS)
     assert process.memory.tables["ruled"] == process.memory.tables["flows"] == {}
     assert process.ways.known == {}
-    assert not process.flows.any
+    assert not process.flows.sets
     process.memory.done.clear()
     assert process.flows.delete(KINDS) == ([], [])
     assert process.memory.done == []

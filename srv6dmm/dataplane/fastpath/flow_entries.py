@@ -20,6 +20,7 @@ from srv6dmm.dataplane.fastpath.rule_layout import (
     NO_ORDER,
     Flow,
     FlowKey,
+    FlowSets,
     Rule,
     RuledKey,
     Ruleset,
@@ -54,9 +55,12 @@ class FlowEntries:
         """What a predecessor that was killed wrote, and nothing leads to."""
 
     @property
-    def any(self) -> bool:
-        """Whether there is a rule."""
-        return bool(self._sets)
+    def sets(self) -> FlowSets:
+        """Which kinds of sets there are."""
+        found = FlowSets(0)
+        for key in self._sets:
+            found |= FlowSets.UPLINK if key.uplink else FlowSets.DOWNLINK
+        return found
 
     def owner(self, counter: int) -> int | None:
         """Return the number of the plan entry that a counter counts for."""

@@ -241,7 +241,7 @@ class FastPath:
 
     def _write_config(self) -> None:
         foreign = self._entries.any_foreign
-        element = values.config(self._settings, flows=self._flows.any, foreign=foreign)
+        element = values.config(self._settings, flows=self._flows.sets, foreign=foreign)
         self._maps.put("config", {_CONFIG_KEY: element.pack()})
 
     def _open_port(self, port: FastPort) -> None:
@@ -301,8 +301,7 @@ class FastPath:
             refused, counters = self._flows.delete(flows)
             failures += refused
             free += counters
-            if not self._flows.any:
-                failures += self._guard(FastSettings(None).identity, self._write_config)
+            failures += self._guard(FastSettings(None).identity, self._write_config)
         if prefixes:
             free += self._entries.delete(prefixes)
         for table, gone in keys.items():

@@ -36,6 +36,13 @@ RULE_STRUCTURES: dict[str, Layout] = {
 }
 
 
+class FlowSets(IntFlag):
+    """enum flow_sets."""
+
+    DOWNLINK = 1
+    UPLINK = 2
+
+
 class RuleFlag(IntFlag):
     """enum rule_flags."""
 

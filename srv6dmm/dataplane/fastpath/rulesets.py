@@ -1,9 +1,9 @@
 """Flow rules as map elements, and back. Pure.
 
-All rules of one prefix and direction are a set. Those that take exactly one 5-tuple are elements of
-`flows`, found at once however many there are; the others are in the one element of `ruled` that is
-replaced as a whole, by order, as far as there is room. Those there is no room for are kept in
-further parts that programs do not look at, so that they can be read back.
+All rules of one prefix and direction are a set: one element of `ruled`, replaced as a whole, holds
+them by order as far as there is room. Of a set of more than a few, those that take exactly one
+5-tuple are elements of `flows`, found at once however many there are. Rules there is no room for
+are kept in further parts that programs do not look at, so that they can be read back.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from srv6dmm.dataplane.fastpath.values import Way
 from srv6dmm.model.flows import PORTS_PROTOCOLS
 from srv6dmm.model.plan import FlowSelector
 
+FEW_RULES = 8
+"""To try so many in turn costs what it costs to find a 5-tuple: a look into one more hash."""
 MAX_WEIGHTS = 0xFFFF_FFFF
 """The greatest sum of the weights of a rule's lists."""
 
@@ -136,8 +138,9 @@ def elements(key: RuledKey, rules: Iterable[Rule]) -> tuple[dict[bytes, bytes], 
     """Return a set's elements of `flows` and of `ruled`, of these the one programs see first."""
     exact: dict[bytes, bytes] = {}
     listed: list[Rule] = []
-    for rule in sorted(rules, key=lambda one: (one.order, one.id)):
-        flow_key = exact_key(rule, key.uplink)
+    ordered = sorted(rules, key=lambda one: (one.order, one.id))
+    for rule in ordered:
+        flow_key = exact_key(rule, key.uplink) if len(ordered) > FEW_RULES else None
         packed = flow_key.pack() if flow_key is not None else None
         if packed is None or packed in exact:
             listed.append(rule)

@@ -25,6 +25,7 @@ from srv6dmm.dataplane.fastpath.objects import (
     FastSid,
     FastSteering,
 )
+from srv6dmm.dataplane.fastpath.rule_layout import FlowSets
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor, SegmentList
 
@@ -76,7 +77,7 @@ def prefix_of(table: str, key: bytes) -> IPv6Network:
     return IPv6Network((found.address, found.length), strict=False)
 
 
-def config(settings: FastSettings, *, flows: bool, foreign: bool) -> Config:
+def config(settings: FastSettings, *, flows: FlowSets, foreign: bool) -> Config:
     """Return the element of `config`."""
     block = settings.sid_block
     return Config(
