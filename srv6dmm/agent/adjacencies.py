@@ -44,8 +44,11 @@ class Adjacencies:
         self._neighbourhood.close()
 
     def _changed(self) -> None:
+        self._attempt(self._follow)
+
+    def _follow(self) -> None:
         if self._neighbourhood.changed():
-            self._attempt(self._neighbourhood.resolve)
+            self._neighbourhood.resolve()
 
     def _look(self) -> None:
         """Entries that were written since name next hops that nobody has looked up."""

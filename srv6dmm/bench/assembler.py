@@ -8,7 +8,7 @@ ALU64, JUMP, LOAD, STORE = 0x07, 0x05, 0x61, 0x63
 _WORD_BITS = {1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18}
 _IMMEDIATE_64 = 0x18
 _PSEUDO_MAP = 1
-CALL_MAP_LOOKUP, CALL_LOAD_BYTES = 1, 26
+CALL_MAP_LOOKUP, CALL_CLOCK_NS, CALL_LOAD_BYTES = 1, 5, 26
 
 
 class Assembler:
@@ -38,6 +38,10 @@ class Assembler:
     def add(self, target: int, value: int) -> None:
         """target += value"""
         self._emit(ALU64, target, value=value)
+
+    def subtract(self, target: int, source: int) -> None:
+        """target -= source, both registers"""
+        self._emit(ALU64 | 0x18, target, source)
 
     def mask(self, target: int, value: int) -> None:
         """target &= value"""

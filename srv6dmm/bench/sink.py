@@ -47,22 +47,7 @@ class Sink:
 
     def attach(self, network_namespace: str, device: str) -> None:
         """Put the program at a device's clsact ingress. Raises OSError, CalledProcessError."""
-        with tempfile.TemporaryDirectory(prefix="srv6dmm-bench-") as folder:
-            if _libc.mount(b"bpf", folder.encode(), b"bpf", 0, None):
-                code = ctypes.get_errno()
-                raise OSError(code, f"mount bpffs on {folder}: {os.strerror(code)}")
-            try:
-                path = Path(folder) / "sink"
-                syscalls.pin(self._program, str(path))
-                for command in (
-                    f"qdisc replace dev {device} clsact",
-                    f"filter replace dev {device} ingress prio 1 handle 1 bpf da "
-                    f"object-pinned {path}",
-                ):
-                    with namespace.inside(network_namespace):
-                        subprocess.run(["tc", *command.split()], check=True, capture_output=True)
-            finally:
-                _libc.umount2(folder.encode(), _MNT_DETACH)
+        attach(self._program, network_namespace, device)
 
     def reset(self, length: int) -> None:
         """Count from zero; frames are to have that many octets, Ethernet header included."""
@@ -84,6 +69,25 @@ class Sink:
         """Close the descriptors; the filter keeps the program."""
         os.close(self._program)
         self._counts.close()
+
+
+def attach(program: int, network_namespace: str, device: str) -> None:
+    """Put a program at a device's clsact ingress. Raises OSError, CalledProcessError."""
+    with tempfile.TemporaryDirectory(prefix="srv6dmm-bench-") as folder:
+        if _libc.mount(b"bpf", folder.encode(), b"bpf", 0, None):
+            code = ctypes.get_errno()
+            raise OSError(code, f"mount bpffs on {folder}: {os.strerror(code)}")
+        try:
+            path = Path(folder) / "sink"
+            syscalls.pin(program, str(path))
+            for command in (
+                f"qdisc replace dev {device} clsact",
+                f"filter replace dev {device} ingress prio 1 handle 1 bpf da object-pinned {path}",
+            ):
+                with namespace.inside(network_namespace):
+                    subprocess.run(["tc", *command.split()], check=True, capture_output=True)
+        finally:
+            _libc.umount2(folder.encode(), _MNT_DETACH)
 
 
 def _count(code: Assembler, offset: int) -> None:

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     bench = typer.Typer(help="Measurements; figures are ratios in one run.", no_args_is_help=True)
     bench.command("control")(_control)
     bench.command("forwarding")(_forwarding)
+    bench.command("protection")(_protection)
     app.add_typer(bench, name="bench")
 
 
@@ -176,3 +177,88 @@ def _print_forwarding(console: Console, result: dict[str, Any]) -> None:
     )
     for note in host["notes"]:
         console.print(f"note: {note}")
+
+
+def _protection(
+    topology: Annotated[Path, typer.Option(help="The campus, or one with its names.")] = Path(
+        "deploy/topologies/campus.yaml"
+    ),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the report here.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also write every cut's loss as a chart (SVG) here.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="5 cuts of each kind instead of 50.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--case", help="Only this case (repeatable).")
+    ] = None,
+    modes: Annotated[
+        list[str] | None, typer.Option("--mode", help="Only this mode: netlink or ebpf.")
+    ] = None,
+) -> None:
+    """What cut links, drained links and dead routers cost steered traffic of 120 kpps."""
+    import os
+    import subprocess
+
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from srv6dmm.bench import protection, protection_plot, report
+    from srv6dmm.cli.output import console, fail, words
+    from srv6dmm.model.errors import Srv6dmmError
+
+    if os.geteuid() != 0:
+        fail("bench protection needs root: it makes network namespaces and loads programs")
+    for given, known in ((only, protection.CASES), (modes, protection.MODES)):
+        for name in given or ():
+            if name not in known:
+                fail(f"{name!r} is none of {', '.join(known)}")
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=True,
+        auto_refresh=False,  # senders are forked from this process
+    ) as progress:
+        task = progress.add_task("starting")
+        chosen = tuple(mode for mode in protection.MODES if mode in (modes or protection.MODES))
+        try:
+            result = protection.run(
+                topology,
+                5 if quick else 50,
+                tuple(only or ()),
+                chosen,
+                lambda what: progress.update(task, description=what, refresh=True),
+            )
+        except (Srv6dmmError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+            fail(words(error))
+    _print_protection(console, result)
+    if json_file is not None:
+        report.write(json_file, result)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        plot.write_text(protection_plot.chart(result))
+
+
+def _print_protection(console: Console, result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("mode", "case", "cuts", "kpps", "lost", "lost, ms", "gap, ms", "sender's"):
+        left = heading in ("mode", "case")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for case in result["cases"]:
+        lost, gap, own = case["lost_ms"], case["gap_ms"], case["sender_gap_ms"]
+        table.add_row(
+            case["mode"],
+            case["name"],
+            f"{case['cuts']}",
+            f"{case['kpps']:.0f}",
+            f"{case['lost']:,}",
+            f"{lost['p50']:.1f} {lost['p95']:.1f} {lost['max']:.1f}",
+            f"{gap['p50']:.1f} {gap['p95']:.1f} {gap['max']:.1f}",
+            f"{own['p50']:.1f} {own['max']:.1f}",
+        )
+    console.print(table)
+    console.print("Milliseconds: median, 95 of 100, the longest. Lost: packets lost by the pace;")
+    console.print("gap: nothing came; sender's: the sender itself sent nothing (median, longest).")

@@ -139,3 +139,28 @@ def test_mending_a_link_costs_nothing(campus: Running) -> None:
     for number, flow in results[0].flows.items():
         report = flow.report()
         assert (report.lost, report.duplicated) == (0, 0), (number, report)
+
+
+def test_a_link_that_flaps_does_not_move_packets(campus: Running) -> None:
+    """It is left once. While it comes and goes, packets stay where they went, and none is lost."""
+    cut(campus, "tr1", "br1")
+    wait_for("noticed", lambda: len(down(campus)) == 2)
+    with traffic(campus) as (talk, results, seen):
+        flapping_from = time.monotonic_ns()
+        for _ in range(10):
+            mend(campus, "tr1", "br1")
+            time.sleep(0.15)
+            cut(campus, "tr1", "br1")
+            assert len(down(campus)) == 2
+            time.sleep(0.05)
+        flapping_until = time.monotonic_ns()
+        mend(campus, "tr1", "br1")
+    for number, flow in results[0].flows.items():
+        report = flow.report()
+        assert report.sent > 1000
+        assert (report.lost, report.duplicated, report.reordered) == (0, 0, 0), (number, report)
+    window = (flapping_from, flapping_until)
+    assert seen[0].packets_through("tr3", talk.downlink_flow, window) > 1000
+    assert seen[0].packets_through("tr1", talk.downlink_flow, window) == 0
+    wait_for("mended", lambda: down(campus) == [], 90)
+    assert campus.drift() == []

@@ -75,6 +75,13 @@ class Hops:
                     self._replace(number, hop, fresh)
             return sum(hop.resolved for hop in self._elements.values())
 
+    def fell(self, devices: Collection[int]) -> None:
+        """Send no more packets to devices that have just lost their carrier. Raises OSError."""
+        with self._lock:
+            for number, hop in list(self._elements.items()):
+                if hop.ifindex in devices and hop.state is not HopState.DOWN:
+                    self._write(number, replace(hop, state=HopState.DOWN))
+
     def named(self, number: int) -> Hop | None:
         """Return the next hop of a number."""
         return self._elements.get(number)
@@ -136,8 +143,15 @@ class Neighbourhood:
         return self._table.fileno()
 
     def changed(self) -> bool:
-        """Read what changed; tell whether `resolve` has something to do."""
-        return self._table.drain(self._hops.who())
+        """Read what changed; tell whether `resolve` has something to do. Raises OSError.
+
+        A dead device is taken out of use here, before anything else is looked at: until then
+        packets are lost on it.
+        """
+        concerned = self._table.drain(self._hops.who())
+        if self._table.fallen:
+            self._hops.fell(self._table.fallen)
+        return concerned
 
     def resolve(self) -> int:
         """Take in the neighbours there are now; return how many next hops are known by them.

@@ -43,6 +43,8 @@ class AdjacencyTable:
         with namespace.inside(network_namespace):
             self._channel = Channel(n.NETLINK_ROUTE)
             self._monitor = Monitor((n.RTNLGRP_LINK, n.RTNLGRP_NEIGH))
+        self.fallen: set[int] = set()
+        """Indexes of devices that carry nothing by what was read last."""
 
     def close(self) -> None:
         """Close both sockets."""
@@ -56,13 +58,23 @@ class AdjacencyTable:
     def drain(self, who: Collection[Who]) -> bool:
         """Read what changed; tell whether it may concern one of these neighbours or its device."""
         concerned = False
+        self.fallen.clear()
         for event in self._monitor.events():
             if event is None or event[0] not in (n.RTM_NEWNEIGH, n.RTM_DELNEIGH):
                 concerned = True
+                if event is not None and event[0] == n.RTM_NEWLINK:
+                    self._link(event[2], event[3])
                 continue
             about = neighbours.facts(*event[2:])
             concerned = concerned or (about.index, about.address) in who
         return concerned
+
+    def _link(self, datagram: bytes, start: int) -> None:
+        _, _, _, index, flags, _ = links.IFINFOMSG.unpack_from(datagram, start)
+        if flags & n.IFF_UP and flags & n.IFF_LOWER_UP:
+            self.fallen.discard(index)
+        else:
+            self.fallen.add(index)
 
     def read(self, who: Iterable[Who]) -> Adjacency:
         """Return what the kernel has now: every device, and these neighbours."""
