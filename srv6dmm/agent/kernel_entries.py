@@ -134,8 +134,9 @@ def _flow(entry: FlowSteering, host: Host) -> tuple[NativeObject, ...]:
         _ports(selector.destination_ports),
         selector.dscp,
     )
+    others = tuple(Route(prefix, RouteKind.THROW, table=table) for prefix in entry.passes_on)
     if not entry.lists:
-        return (Route(_ANY, RouteKind.BLACKHOLE, table=table), rule)
+        return (*others, Route(_ANY, RouteKind.BLACKHOLE, table=table), rule)
     mode = _mode(entry.mode, host)
     if len(entry.lists) == 1:
         way = entry.lists[0]
@@ -148,7 +149,8 @@ def _flow(entry: FlowSteering, host: Host) -> tuple[NativeObject, ...]:
             for way, weight in zip(entry.lists, _weights(entry.lists), strict=True)
         )
         primary = Route(_ANY, next_hops=hops, table=table)
-    return (primary, *_backup(_ANY, entry.backup, entry.mode, host, table), rule)
+    backup = _backup(_ANY, entry.backup, entry.mode, host, table)
+    return (*others, primary, *backup, rule)
 
 
 def _ports(wanted: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -280,9 +280,7 @@ class Explainer:
             packet.destination in binding.prefix for binding in session.bindings
         ):
             exits = self._planner.flows.exits(head_end, rule.match.peer)
-            target = next(
-                (egress for prefix, egress in exits if packet.destination in prefix), target
-            )
+            target = next((way.egress for way in exits if packet.destination in way.prefix), target)
         return rule.policy, self._planner.flows.choose(rule, head_end, target, book)
 
     # --- how ---------------------------------------------------------------------------------

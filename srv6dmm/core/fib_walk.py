@@ -151,7 +151,14 @@ class Fib:
 
     def flow(self, packet: Packet) -> FlowSteering | None:
         """Return the flow entry that decides on a packet, if one matches."""
-        return next((flow for flow in self.flows if not mismatch(flow.selector, packet)), None)
+        return next(
+            (
+                flow
+                for flow in self.flows
+                if not mismatch(flow.selector, packet) and flow.takes(packet.destination)
+            ),
+            None,
+        )
 
     def longest(
         self, destination: IPv6Address, works: Callable[[str], bool]

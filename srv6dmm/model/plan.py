@@ -196,6 +196,12 @@ class FlowSteering:
     """Used at once when a list's interface loses its carrier."""
     uplink: bool = False
     """Packets from a mobile prefix; else packets to one."""
+    passes_on: tuple[IPv6Network, ...] = ()
+    """Destinations within the selector's that the entry says nothing of: the next entries decide."""
+
+    def takes(self, destination: IPv6Address) -> bool:
+        """Tell whether the entry speaks of a destination that its selector matches."""
+        return not any(destination in prefix for prefix in self.passes_on)
 
     @property
     def own_prefix(self) -> IPv6Network:

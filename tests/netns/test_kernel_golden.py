@@ -136,7 +136,7 @@ def test_every_behavior_and_flavor(
     assert kernel.read() == {route.identity: route}
 
 
-@pytest.mark.parametrize("kind", [RouteKind.UNREACHABLE, RouteKind.BLACKHOLE])
+@pytest.mark.parametrize("kind", [RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.THROW])
 def test_rejecting_routes(space: Space, kernel: LinuxKernel, kind: RouteKind) -> None:
     route = Route(PREFIX, kind)
     assert kernel.put([route]) == []
