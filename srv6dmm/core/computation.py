@@ -84,26 +84,33 @@ class PathComputation:
         except NoSegmentList:
             return solutions(replace(problem, lists=self._list_limits(head_end, wanted)))
 
-    def backup(self, path: Path, wanted: DynamicPath = _SHORTEST) -> Backup:
+    def backup(
+        self, path: Path, wanted: DynamicPath = _SHORTEST, also: Sequence[Path] = ()
+    ) -> Backup:
         """Return the best path between the same ends that has least in common with `path`.
 
-        It shares as few links as possible, then as few routers, then as few SRLGs, then it is
-        the best. Where no path is disjoint, the answer says what is shared: all of it, when
-        `path` is the only one. Raises NoPath.
+        `also`: and with these, between the same ends as well. It shares as few links as possible,
+        then as few routers, then as few SRLGs, then it is the best. Where no path is disjoint,
+        the answer says what is shared: all of it, when `path` is the only one. Raises NoPath.
         """
         ends = (path.routers[0], path.routers[-1])
+        others = (path, *also)
         weights = apart_weights(
-            self._graph, self._weights_of(wanted), path, len(wanted.waypoints) + 1
+            self._graph, self._weights_of(wanted), others, len(wanted.waypoints) + 1
         )
         problem = self._problem(*ends, wanted, weights)
         solution = self._best(problem, ends[0], wanted)
-        theirs = [self._graph.links[number] for number in self._graph.crossings(path)]
+        theirs = [self._graph.links[n] for other in others for n in self._graph.crossings(other)]
         own = [self._graph.links[number] for number in self._graph.crossings(solution.path)]
         srlgs = frozenset[int]().union(*(link.srlgs for link in theirs))
         return Backup(
             solution,
             shared_links=len(set(theirs) & set(own)),
-            shared_routers=len((set(path.routers) & set(solution.path.routers)).difference(ends)),
+            shared_routers=len(
+                {router for other in others for router in other.routers}.intersection(
+                    solution.path.routers
+                ).difference(ends)
+            ),
             shared_srlgs=sum(len(link.srlgs & srlgs) for link in own),
         )
 

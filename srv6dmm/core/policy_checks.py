@@ -53,6 +53,8 @@ class PolicyChecker:
         self._owners = {
             sid: router for router, own in self._sids.items() for _, sid in named_sids(own)
         }
+        self._end_dt6 = {own.end_dt6 for own in self._sids.values()}
+        self._end_dx4 = {own.end_dx4 for own in self._sids.values()}
 
     def check(self, candidates: Iterable[CandidatePath], head_end: str, endpoint: str) -> None:
         """Raise PolicyErrors, which holds every fault, when there is one."""
@@ -116,6 +118,17 @@ class PolicyChecker:
         for number, sid in enumerate(segments):
             if sid not in self._owners:
                 yield (f"segments[{number}]", f"{sid} is no SID of a router of this domain")
+            elif sid in self._end_dx4:
+                yield (
+                    f"segments[{number}]",
+                    f"{sid} is End.DX4 of {self._owners[sid]}, which takes IPv4 packets only",
+                )
+            elif sid in self._end_dt6 and number < len(segments) - 1:
+                yield (
+                    f"segments[{number}]",
+                    f"{sid} is End.DT6 of {self._owners[sid]}, which decapsulates: it can only be "
+                    "the last segment",
+                )
         ends_there = endpoint is None or self._ends(segments[-1], endpoint)
         if segments[-1] in self._owners and not ends_there:
             yield (
@@ -129,7 +142,7 @@ class PolicyChecker:
 
     def _ends(self, sid: IPv6Address, endpoint: str) -> bool:
         own = self._sids.get(endpoint)
-        return own is not None and sid in (own.end_dt6, own.end_dx4)
+        return own is not None and sid == own.end_dt6
 
     def dynamic_faults(
         self, path: DynamicPath, head_end: str | None = None, endpoint: str | None = None

@@ -6,7 +6,7 @@ valid segment lists share the flows by weight (sections 2.11 and 5.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
@@ -25,7 +25,7 @@ from srv6dmm.model.policy import (
     WeightedPath,
 )
 from srv6dmm.model.sid import SegmentList
-from srv6dmm.model.topology import Topology
+from srv6dmm.model.topology import LinkEnd, Topology
 
 _REMEMBERED = 65_536
 _LEAST_INNER_MTU = 1280
@@ -38,6 +38,11 @@ class ListChoice:
     weight: int
     solution: Solution | None
     reason: str | None = None
+    """Why it has none, or what is to be known about the one it has."""
+    drained: LinkEnd | None = None
+    """A drained link that the list crosses."""
+    given: bool = False
+    """The list is the policy's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,13 @@ class PolicyPaths:
         self._topology = topology
         self._computation = computation
         self._simulator = Simulator(computation.paths, computation.sids, ecmp=computation.ecmp)
-        self._choices: dict[tuple[Policy, Policy | None, str, str], Choice] = {}
+        self._choices: dict[tuple[tuple[Policy, ...], str, str], Choice] = {}
         self._plain: dict[tuple[str, str], Choice] = {}
         self._owners: dict[IPv6Address, str] = {
             own.end_dt6: router for router, own in computation.sids.items()
         }
+        self._drained = {end for link in topology.links if link.drained for end in link.ends()}
+        self._links = {end: link for link in topology.links for end in link.ends()}
 
     def choose(
         self, policy: Policy, policies: Mapping[str, Policy], head_end: str, endpoint: str
@@ -85,37 +92,52 @@ class PolicyPaths:
         Never raises for want of a path: the choice then says what is done instead. Without any
         way to the endpoint there are no lists, whatever the policy says.
         """
-        other = policies.get(policy.disjoint_from) if policy.disjoint_from else None
-        key = (policy, other, head_end, endpoint)
+        return self._chosen(_chain(policy, policies), head_end, endpoint)
+
+    def _chosen(self, chain: tuple[Policy, ...], head_end: str, endpoint: str) -> Choice:
+        """Return what the first of a chain comes to, each apart from what follows it."""
+        key = (chain, head_end, endpoint)
         choice = self._choices.get(key)
         if choice is None:
             if len(self._choices) >= _REMEMBERED:
                 self._choices.clear()
-            choice = self._choices[key] = self._choose(policy, other, head_end, endpoint)
+            choice = self._choices[key] = self._choose(chain, head_end, endpoint)
         return choice
 
-    def _choose(self, policy: Policy, other: Policy | None, head_end: str, endpoint: str) -> Choice:
-        apart = self._path_of(other, head_end, endpoint) if other is not None else None
-        looked: list[CandidateChoice] = []
-        active: tuple[CandidatePath, tuple[ListChoice, ...]] | None = None
-        for candidate in sorted(policy.candidates, key=lambda c: -c.preference):
-            lists = tuple(
-                self._list(weighted, head_end, endpoint, apart) for weighted in candidate.paths
+    def _choose(self, chain: tuple[Policy, ...], head_end: str, endpoint: str) -> Choice:
+        policy, others = chain[0], chain[1:]
+        paths = self._chosen(others, head_end, endpoint).paths if others else ()
+        apart = tuple(path for path in paths if len(path.routers) > 1)
+        judged = [
+            (
+                candidate,
+                _told_apart(
+                    self._list(weighted, head_end, endpoint, apart) for weighted in candidate.paths
+                ),
             )
-            valid = any(choice.solution is not None for choice in lists)
-            reason = None
-            if not valid:
-                reason = "; ".join(choice.reason or "" for choice in lists)
-            elif active is not None:
-                reason = f"a candidate path of preference {active[0].preference} is valid"
-            else:
-                active = (candidate, lists)
-            looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
-        if active is not None:
-            return self._made(active[0], active[1], tuple(looked))
+            for candidate in sorted(policy.candidates, key=lambda c: -c.preference)
+        ]
+        # A drained link is to carry only what has no other way: first others that are valid as
+        # well are taken, then what is computed, which has no other way within its constraints.
+        for passed_over in (_drained, _drained_as_given):
+            active, looked = _first_valid(judged, passed_over)
+            if active is not None:
+                return self._made(*active, looked)
+        shortest = self.shortest(head_end, endpoint)
+        drained = any(choice.drained for _, choices in judged for choice in choices)
+        if drained:
+            rather = policy.invalid is Invalid.SHORTEST and shortest.lists
+            if not rather or any(map(self._drains, shortest.paths)):
+                active, looked = _first_valid(judged, lambda choice: False)
+                if active is not None:
+                    return self._made(*active, looked)
         if policy.invalid is Invalid.DROP:
-            return Choice((), (), None, None, tuple(looked), fell_back=True)
-        return replace(self.shortest(head_end, endpoint), candidates=tuple(looked), fell_back=True)
+            return Choice((), (), None, None, looked, fell_back=True)
+        return replace(shortest, candidates=looked, fell_back=True)
+
+    def _drains(self, path: Path) -> LinkEnd | None:
+        """Return a drained link that a path crosses, if there is one."""
+        return next((end for end in path.crossings() if end in self._drained), None)
 
     def shortest(self, head_end: str, endpoint: str) -> Choice:
         """Return what packets take that no rule says anything of: one segment, plain routing.
@@ -151,14 +173,17 @@ class PolicyPaths:
             for choice, weighted in zip(choices, candidate.paths, strict=True)
             if choice.solution is not None
         ]
-        lists = tuple(
-            self.steering_list(choice.solution, choice.weight)
-            for choice, _ in valid
-            if choice.solution is not None
-        )
-        paths = tuple(choice.solution.path for choice, _ in valid if choice.solution is not None)
+        shares: dict[SegmentList, tuple[Solution, int]] = {}
+        """Lists that are the same are one, with the weights of all."""
+        for choice, _ in valid:
+            if choice.solution is not None:
+                segments = choice.solution.segments
+                _, weight = shares.get(segments, (None, 0))
+                shares[segments] = (choice.solution, weight + choice.weight)
+        lists = tuple(self.steering_list(solution, weight) for solution, weight in shares.values())
+        paths = tuple(solution.path for solution, _ in shares.values())
         wanted = valid[0][1].path
-        backup = self._backup(paths[0], wanted if isinstance(wanted, DynamicPath) else None)
+        backup = self._backup(paths, wanted if isinstance(wanted, DynamicPath) else None)
         return Choice(
             lists,
             paths,
@@ -167,35 +192,54 @@ class PolicyPaths:
             looked,
         )
 
-    def _backup(self, path: Path, wanted: DynamicPath | None) -> Solution | None:
-        """Return the solution with least in common, if it leaves the head-end another way.
+    def _backup(self, paths: tuple[Path, ...], wanted: DynamicPath | None) -> Solution | None:
+        """Return the solution with least in common with all, if it leaves the head-end another way.
 
         What the flow asks for is kept where that can be; a broken promise is better than none.
         """
-        if len(path.routers) < 2:
+        if any(len(path.routers) < 2 for path in paths):
             return None
+        left_by = {path.interfaces[0] for path in paths}
         for asked in dict.fromkeys((wanted or DynamicPath(), DynamicPath())):
             try:
-                solution = self._computation.backup(path, asked).solution
+                solution = self._computation.backup(paths[0], asked, paths[1:]).solution
             except (NoPath, NoSegmentList):
                 continue
-            if solution.path.interfaces[0] != path.interfaces[0]:
+            if solution.path.interfaces[0] not in left_by:
                 return solution
         return None
 
     def _list(
-        self, weighted: WeightedPath, head_end: str, endpoint: str, apart: Path | None
+        self, weighted: WeightedPath, head_end: str, endpoint: str, apart: tuple[Path, ...]
     ) -> ListChoice:
         try:
             if isinstance(weighted.path, ExplicitPath):
                 solution = self._explicit(weighted.path.segments, head_end, endpoint)
-            elif apart is not None:
-                solution = self._computation.backup(apart, weighted.path).solution
+            elif apart:
+                solution = self._computation.backup(apart[0], weighted.path, apart[1:]).solution
             else:
                 solution = self._computation.solve(head_end, endpoint, weighted.path)
         except (NoPath, NoSegmentList, NotDelivered) as error:
             return ListChoice(weighted.weight, None, str(error))
-        return ListChoice(weighted.weight, solution)
+        return ListChoice(
+            weighted.weight,
+            solution,
+            self._in_common(solution.path, apart),
+            self._drains(solution.path),
+            isinstance(weighted.path, ExplicitPath),
+        )
+
+    def _in_common(self, path: Path, apart: tuple[Path, ...]) -> str | None:
+        """Say what a path shares with those it was to be disjoint from: links, or else routers."""
+        theirs = {self._links[end] for other in apart for end in other.crossings()}
+        links = [str(end) for end in path.crossings() if self._links[end] in theirs]
+        if links:
+            return f"it shares {', '.join(links)} with the policy it is to be disjoint from"
+        between = {router for other in apart for router in other.routers[1:-1]}
+        routers = [router for router in path.routers[1:-1] if router in between]
+        if routers:
+            return f"it shares {', '.join(routers)} with the policy it is to be disjoint from"
+        return None
 
     def _explicit(self, given: SegmentList, head_end: str, endpoint: str) -> Solution:
         """Return a list as given, ended by the endpoint's End.DT6 if it ends otherwise.
@@ -219,11 +263,6 @@ class PolicyPaths:
             raise NoSegmentList(f"it leaves {mtu} bytes to a packet; IPv6 needs 1280")
         return Solution(path, segments, measures, mtu)
 
-    def _path_of(self, policy: Policy, head_end: str, endpoint: str) -> Path | None:
-        """Return the path that another policy takes between the same ends."""
-        paths = self.choose(replace(policy, disjoint_from=None), {}, head_end, endpoint).paths
-        return paths[0] if paths and len(paths[0].routers) > 1 else None
-
     def steering_list(self, solution: Solution, weight: int = 1) -> SteeringList:
         """Return a solution as head-ends are told it. The path has a link at least."""
         path = solution.path
@@ -234,3 +273,69 @@ class PolicyPaths:
             solution.measures.link_mtu,
             weight,
         )
+
+
+_Judged = tuple[CandidatePath, tuple[ListChoice, ...]]
+
+
+def _chain(policy: Policy, policies: Mapping[str, Policy]) -> tuple[Policy, ...]:
+    """Return a policy, the one it is to be disjoint from, the one that is to be, and so on."""
+    chain = [policy]
+    names = {policy.name}
+    while (name := chain[-1].disjoint_from) is not None and name not in names:
+        other = policies.get(name)
+        if other is None:
+            break
+        chain.append(other)
+        names.add(name)
+    return tuple(chain)
+
+
+def _first_valid(
+    judged: Sequence[_Judged], passed_over: Callable[[ListChoice], bool]
+) -> tuple[_Judged | None, tuple[CandidateChoice, ...]]:
+    """Return the active candidate path with its valid lists, and what is to say of each.
+
+    Lists that are passed over count as invalid.
+    """
+    looked: list[CandidateChoice] = []
+    active: _Judged | None = None
+    for candidate, found in judged:
+        lists = tuple(_without(choice) if passed_over(choice) else choice for choice in found)
+        valid = any(choice.solution is not None for choice in lists)
+        reason = None
+        if not valid:
+            reason = "; ".join(choice.reason or "" for choice in lists)
+        elif active is not None:
+            reason = f"a candidate path of preference {active[0].preference} is valid"
+        else:
+            active = (candidate, lists)
+        looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
+    return active, tuple(looked)
+
+
+def _told_apart(choices: Iterable[ListChoice]) -> tuple[ListChoice, ...]:
+    """Say of lists that are the same as an earlier one that they are."""
+    first: dict[SegmentList, int] = {}
+    told: list[ListChoice] = []
+    for number, choice in enumerate(choices):
+        if choice.solution is not None:
+            place = first.setdefault(choice.solution.segments, number)
+            if place != number:
+                same = f"it is the list of paths[{place}] too: their weights add up"
+                told.append(replace(choice, reason=same))
+                continue
+        told.append(choice)
+    return tuple(told)
+
+
+def _drained(choice: ListChoice) -> bool:
+    return choice.drained is not None
+
+
+def _drained_as_given(choice: ListChoice) -> bool:
+    return choice.drained is not None and choice.given
+
+
+def _without(choice: ListChoice) -> ListChoice:
+    return replace(choice, solution=None, reason=f"it crosses {choice.drained}, which is drained")

@@ -197,7 +197,7 @@ class FlowSteering:
     uplink: bool = False
     """Packets from a mobile prefix; else packets to one."""
     passes_on: tuple[IPv6Network, ...] = ()
-    """Destinations within the selector's that the entry says nothing of: the next entries decide."""
+    """Destinations within the selector's of which the entry says nothing: the next one decides."""
 
     def takes(self, destination: IPv6Address) -> bool:
         """Tell whether the entry speaks of a destination that its selector matches."""
