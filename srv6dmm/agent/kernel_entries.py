@@ -88,6 +88,9 @@ def _backup(
     """Return the route that Linux takes to a prefix while its better one has no carrier."""
     if way is None:
         return ()
+    if not way.segments:
+        hop = NextHop(way.interface, way.next_hop)
+        return (Route(prefix, next_hops=(hop,), table=table, metric=BACKUP_METRIC),)
     return (
         Route(
             prefix,

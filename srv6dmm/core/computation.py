@@ -56,6 +56,7 @@ class PathComputation:
         self.sids = sids or sid_table(topology)
         self.ecmp = ecmp
         self._graph = self.paths.graph
+        self._reserve = topology.repair_overhead()
         self._has_sids = [name in self.sids for name in self._graph.names]
         self._weights: dict[tuple[Measure | None, DynamicPath], Weights] = {}
         self._trees: dict[tuple[Measure | None, DynamicPath, int], array[float]] = {}
@@ -133,16 +134,18 @@ class PathComputation:
             ecmp=self.ecmp,
         )
         measures = self.measures(path)
-        mtu = measures.link_mtu - self.topology.domain.encap_mode.overhead(len(segments))
+        mtu = self.inner_mtu(measures, len(segments))
         limits = self._list_limits(path.routers[0], wanted)
         if len(segments) > limits.maximum_segments:
             raise NoSegmentList(
                 f"{path} needs {len(segments)} segments; {limits.maximum_segments} are possible"
             )
-        if mtu < limits.minimum_mtu:
+        minimum_mtu = wanted.constraints.minimum_mtu or 0
+        if mtu < minimum_mtu:
+            repaired = " and those of a repair" if self._reserve else ""
             raise NoSegmentList(
-                f"{path} carries {mtu} bytes within its {len(segments)} segments; "
-                f"{limits.minimum_mtu} are wanted"
+                f"{path} carries {mtu} bytes within its {len(segments)} segments{repaired}; "
+                f"{minimum_mtu} are wanted"
             )
         return Solution(path, segments, measures, mtu)
 
@@ -150,6 +153,11 @@ class PathComputation:
         """Return the most segments a list of the head-end may have."""
         domain, node = self.topology.domain, self.topology.nodes[head_end]
         return min(domain.max_segments, node.maximum_sid_depth)
+
+    def inner_mtu(self, measures: PathMeasures, segments: int) -> int:
+        """Return the largest packet that a path takes within so many segments, and a repair's."""
+        overhead = self.topology.domain.encap_mode.overhead(segments)
+        return measures.link_mtu - overhead - self._reserve
 
     def measures(self, path: Path) -> PathMeasures:
         """Return what a path adds up to. Raises NoPath when it is not connected."""
@@ -184,7 +192,7 @@ class PathComputation:
             self.ecmp,
             self._has_sids,
             maximum,
-            constraints.minimum_mtu or 0,
+            constraints.minimum_mtu + self._reserve if constraints.minimum_mtu else 0,
             domain.encap_mode,
         )
 
@@ -304,7 +312,8 @@ class PathComputation:
         """Return what every link must carry so that one segment can be enough, in bytes."""
         if constraints.minimum_mtu is None:
             return 0
-        return constraints.minimum_mtu + self.topology.domain.encap_mode.overhead(1)
+        overhead = self.topology.domain.encap_mode.overhead(1)
+        return constraints.minimum_mtu + overhead + self._reserve
 
     def _tree(self, measure: Measure | None, wanted: DynamicPath, target: int) -> _Tree:
         """Return every router's distance to the target by the objective, or by a measure."""

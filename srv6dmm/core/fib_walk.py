@@ -417,6 +417,12 @@ class _Walker:
                 return interface
         if entry.repair is None:
             raise _Done(Outcome.DROPPED, f"{self._router} has no carrier towards {entry.prefix}")
+        if not entry.repair.segments:
+            self._step(
+                f"route {entry.prefix} without carrier, repair: out of {entry.repair.interface}",
+                entry.key,
+            )
+            return entry.repair.interface
         self._push(entry.repair.segments)
         self._step(
             f"route {entry.prefix} without carrier, repair: {_segments(entry.repair.segments)}",

@@ -28,8 +28,6 @@ from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.state import RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
 
-REPAIRED = 64
-"""Domains of so many routers have repairs at every router: each pair of routers takes a search."""
 _REMEMBERED = 1024
 """Sessions whose entries are kept at hand: those in the middle of a roll-out, mostly."""
 
@@ -73,8 +71,9 @@ class Planner:
         self.paths = ShortestPaths(working)
         computation = PathComputation(working, self.paths, self.sids)
         self.choices = PolicyPaths(working, computation)
-        small = len(topology.routers()) <= REPAIRED
-        repairs = Repairs(working, self.paths, computation, self.sids) if small else None
+        repairs: Repairs | None = None
+        if topology.is_repaired:
+            repairs = Repairs(working, self.paths, computation, self.sids)
         self._static = StaticPlans(topology, self.paths, self.sids, repairs)
         self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())

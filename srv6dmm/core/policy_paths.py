@@ -157,7 +157,7 @@ class PolicyPaths:
             return Choice((), (), None, None, (CandidateChoice(0, lists, False, str(error)),))
         segments = (self._computation.sids[endpoint].end_dt6,)
         measures = self._computation.measures(path)
-        mtu = measures.link_mtu - self._topology.domain.encap_mode.overhead(1)
+        mtu = self._computation.inner_mtu(measures, 1)
         choice = ListChoice(1, Solution(path, segments, measures, mtu))
         candidate = CandidatePath((WeightedPath(DynamicPath()),))
         return self._made(candidate, (choice,), (CandidateChoice(0, (choice,), True),))
@@ -258,7 +258,7 @@ class PolicyPaths:
         walked = self._simulator.paths(head_end, segments)
         path = min(walked, key=lambda path: (path.routers, path.interfaces))
         measures = self._computation.measures(path)
-        mtu = measures.link_mtu - self._topology.domain.encap_mode.overhead(len(segments))
+        mtu = self._computation.inner_mtu(measures, len(segments))
         if mtu < _LEAST_INNER_MTU:
             raise NoSegmentList(f"it leaves {mtu} bytes to a packet; IPv6 needs 1280")
         return Solution(path, segments, measures, mtu)

@@ -206,7 +206,8 @@ def _links(topology: Topology, keys: Sequence[str]) -> Iterator[Fault]:
     for node in topology.nodes.values():
         if node.access_interface is not None:
             used[node.name, node.access_interface] = "the access interface"
-    needed = MINIMUM_MTU + topology.overhead()
+    needed = MINIMUM_MTU + topology.overhead() + topology.repair_overhead()
+    repaired = ", and as much for a repair," if topology.repair_overhead() else ""
     for key, link in zip(keys, topology.links, strict=True):
         for number, end in enumerate(link.ends()):
             owner = used.get((end.node, end.interface))
@@ -222,8 +223,8 @@ def _links(topology: Topology, keys: Sequence[str]) -> Iterator[Fault]:
             yield (
                 f"{key}.mtu",
                 f"{link.mtu} is too small: the IPv6 minimum of {MINIMUM_MTU} bytes with "
-                f"{topology.domain.max_segments} segment(s) of {topology.domain.encap_mode} "
-                f"needs {needed}",
+                f"{topology.domain.max_segments} segment(s) of {topology.domain.encap_mode}"
+                f"{repaired} needs {needed}",
             )
 
 

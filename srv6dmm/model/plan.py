@@ -76,7 +76,7 @@ class UnderlayRoute:
     """(interface, link-local address of the neighbour), sorted."""
     repair: SteeringList | None = None
     """Used at once when the interface loses its carrier: leads packets, encapsulated, to a router
-    from which they go on without it (TI-LFA)."""
+    from which they go on without it (TI-LFA). Without segments: to a next hop, as they are."""
 
     @property
     def key(self) -> str:
