@@ -107,10 +107,8 @@ class FlowChecker:
         first: str | None = None
         for head_end, endpoint in islice(self._pairs(policy), _PAIRS):
             choice = self._planner.choices.choose(policy, policies, head_end, endpoint)
-            if not choice.fell_back or any(
-                way.drained is not None for found in choice.candidates for way in found.lists
-            ):
-                return  # a link that is drained is there, and will be used again
+            if choice.possible:
+                return
             if first is None:
                 reasons = "; ".join(c.reason or "" for c in choice.candidates)
                 first = f"from {head_end} to {endpoint}: {reasons}"

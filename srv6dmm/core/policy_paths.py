@@ -68,6 +68,13 @@ class Choice:
     fell_back: bool = False
     """No candidate path is valid; `Policy.invalid` says what happens."""
 
+    @property
+    def possible(self) -> bool:
+        """Tell whether a candidate path is valid, or would be but for a link that is drained."""
+        return not self.fell_back or any(
+            way.drained is not None for found in self.candidates for way in found.lists
+        )
+
 
 class PolicyPaths:
     """Choices on one topology, each computed once."""
