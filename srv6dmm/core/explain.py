@@ -245,6 +245,11 @@ class Explainer:
                 reason = "it decides"
             elif why_not is not None:
                 reason = why_not
+            elif session.unruled:
+                reason = (
+                    f"it matches, and none of {session.mobile_node}'s rules is applied: a head-end "
+                    "had no room for its flow entries when it came"
+                )
             elif flow is not None:
                 reason = f"it matches too, and {flow.rule} comes before it"
             else:

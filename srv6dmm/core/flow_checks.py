@@ -229,12 +229,15 @@ class FlowChecker:
         counts: Counter[str] = Counter()
         for session in self._state.sessions.values():
             counts.update(self._planner.flow_counts(session, book))
+        attached = {session.mobile_node for session in self._state.sessions.values()}
+        for node in book.nodes() - attached:
+            counts.update(self._planner.flows.expected(node, book))
         for router, count in sorted(counts.items()):
             if count > MAXIMUM_FLOW_ENTRIES:
                 yield (
                     "match",
-                    f"{router} would hold {count} flow entries; {MAXIMUM_FLOW_ENTRIES} are "
-                    "possible: name fewer nodes, or policies by prefix",
+                    f"{router} would hold {count} flow entries with all nodes attached; "
+                    f"{MAXIMUM_FLOW_ENTRIES} are possible: name fewer nodes, or policies by prefix",
                 )
 
 

@@ -8,6 +8,7 @@ on what goes there, and to whatever else no entry leads.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv6Network, collapse_addresses
@@ -103,6 +104,17 @@ class FlowPlans:
                     rule, selector, way.depth, router.name, way.egress, session, book
                 )
                 yield replace(entry, uplink=True, passes_on=way.passes_on)
+
+    def expected(self, mobile_node: str, book: FlowBook) -> Counter[str]:
+        """Return how many entries a node that is not attached will put on head-ends at least.
+
+        It will have one prefix. Its uplink entries will be where nobody knows yet.
+        """
+        counts: Counter[str] = Counter()
+        for rule in book.rules(mobile_node):
+            if rule.direction is not Direction.UPLINK and rule.match.own_prefix is None:
+                counts.update(self.entrances(rule.match.peer))
+        return counts
 
     def entrances(self, peer: IPv6Network | None) -> frozenset[str]:
         """Return the head-ends at which packets from a peer may enter the domain."""

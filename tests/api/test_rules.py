@@ -243,8 +243,22 @@ async def test_more_entries_than_a_router_takes_are_refused(
     await put(site, "groups/all", {"members": ["mn1", "mn2"]})
     body = {"policy": "spare", "group": "all"}
     found = faults(await site.client.put("/v1/flows/f", json=body))
-    assert "br1 would hold 2 flow entries; 1 are possible" in found["/match"]
+    words = "br1 would hold 2 flow entries with all nodes attached; 1 are possible"
+    assert words in found["/match"]
     await put(site, "flows/f", {"policy": "spare", "mobile_node": "mn1"})
+
+
+async def test_a_group_counts_before_its_nodes_are_there(site: Site) -> None:
+    await put(site, "policies/spare", SPARE)
+    members = [f"mn{number}" for number in range(513)]
+    await put(site, "groups/all", {"members": members})
+    body = {"policy": "spare", "group": "all"}
+    found = faults(await site.client.put("/v1/flows/f", json=body))
+    assert "br1 would hold 513 flow entries with all nodes attached" in found["/match"]
+    await put(site, "groups/all", {"members": members[:512]})
+    await put(site, "flows/f", body)
+    found = faults(await site.client.put("/v1/groups/all", json={"members": members}))
+    assert "br1 would hold 513 flow entries" in str(found)
 
 
 async def test_a_router_that_refuses_a_flow_is_named(site: Site) -> None:
