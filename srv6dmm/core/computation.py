@@ -7,7 +7,8 @@ before.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 
@@ -20,7 +21,7 @@ from srv6dmm.core.link_weights import (
     objective_weights,
 )
 from srv6dmm.core.paths import ShortestPaths
-from srv6dmm.core.search import ListLimits, Problem, candidates, search
+from srv6dmm.core.search import Budget, ListLimits, Problem, candidates, search
 from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
 from srv6dmm.core.sids import sid_table
 from srv6dmm.model.path import Backup, Path, PathMeasures, Solution
@@ -57,6 +58,7 @@ class PathComputation:
         self.ecmp = ecmp
         self._graph = self.paths.graph
         self._reserve = topology.repair_overhead()
+        self._allowance: Budget | None = None
         self._has_sids = [name in self.sids for name in self._graph.names]
         self._weights: dict[tuple[Measure | None, DynamicPath], Weights] = {}
         self._trees: dict[tuple[Measure | None, DynamicPath, int], array[float]] = {}
@@ -149,6 +151,20 @@ class PathComputation:
             )
         return Solution(path, segments, measures, mtu)
 
+    def reaches(self, source: str, target: str, wanted: DynamicPath) -> bool:
+        """Tell whether the links that are allowed lead from a router to another at all."""
+        graph = self._graph
+        return self._tree(None, wanted, graph.router(target))[graph.router(source)] < inf
+
+    @contextmanager
+    def allowing(self, budget: Budget) -> Iterator[None]:
+        """Have all searches of the block together raise TooHard when they spent a budget."""
+        before, self._allowance = self._allowance, budget
+        try:
+            yield
+        finally:
+            self._allowance = before
+
     def maximum_segments(self, head_end: str) -> int:
         """Return the most segments a list of the head-end may have."""
         domain, node = self.topology.domain, self.topology.nodes[head_end]
@@ -240,6 +256,7 @@ class PathComputation:
             to_go,
             waypoints,
             services=tuple(int(waypoint.service is not None) for waypoint in wanted.waypoints),
+            allowance=self._allowance,
         )
         problem = self._required(problem, constraints)
         if constraints.maximum_delay_us is not None:

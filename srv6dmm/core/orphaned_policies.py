@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.flow_checks import FlowChecker
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.policy_checks import Fault
+from srv6dmm.core.search import Budget, TooHard
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.policy import Policy
 from srv6dmm.model.state import State
@@ -38,6 +40,7 @@ def orphaned_policies(current: Topology, wanted: Topology, state: State) -> list
     old = Planner(current, MobilityParameters(), FlowBook.of(state))
     new = Planner(wanted, MobilityParameters(), FlowBook.of(state))
     faults: list[Fault] = []
+    budget = Budget()
     for name, policy in sorted(state.policies.items()):
         found = FlowChecker(new, state).policy_faults(policy)
         known = {key for key, _ in FlowChecker(old, state).policy_faults(policy)} if found else ()
@@ -46,7 +49,11 @@ def orphaned_policies(current: Topology, wanted: Topology, state: State) -> list
             for key, message in found
             if key not in known
         ]
-        faults += lost or _without_path(old, new, policy, state)
+        faults += lost
+        if not lost:
+            # What is too hard to find is not known to be lost.
+            with suppress(TooHard), old.choices.allowing(budget), new.choices.allowing(budget):
+                faults += _without_path(old, new, policy, state)
     return faults
 
 

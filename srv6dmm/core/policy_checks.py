@@ -200,6 +200,13 @@ class PolicyChecker:
         if constraints.include_any and constraints.include_any <= constraints.exclude_any:
             names = ", ".join(sorted(constraints.include_any))
             yield ("constraints.exclude_any", f"excludes all of include_any ({names})")
+        unused = {name for name in self._affinities if not self._graph.by_affinity.get(name)}
+        unused -= constraints.exclude_any
+        for name in sorted(constraints.include_all & unused):
+            yield ("constraints.include_all", f"no link between routers has affinity {name}")
+        if constraints.include_any and constraints.include_any <= unused:
+            names = ", ".join(sorted(constraints.include_any))
+            yield ("constraints.include_any", f"no link between routers has affinity {names}")
 
     def _required_faults(self, constraints: Constraints) -> Iterator[Fault]:
         for name in sorted(constraints.require_routers & constraints.avoid_routers):

@@ -7,11 +7,14 @@ valid segment lists share the flows by weight (sections 2.11 and 5.1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
 from srv6dmm.core.computation import PathComputation
+from srv6dmm.core.diagnosis import why_no_path
 from srv6dmm.core.graph import NoPath
+from srv6dmm.core.search import Budget
 from srv6dmm.core.segments import NoSegmentList
 from srv6dmm.core.simulator import NotDelivered, Simulator
 from srv6dmm.model.path import Path, Solution
@@ -100,6 +103,20 @@ class PolicyPaths:
         way to the endpoint there are no lists, whatever the policy says.
         """
         return self._chosen(_chain(policy, policies), head_end, endpoint)
+
+    def why_not(self, policy: Policy, head_end: str, endpoint: str) -> list[str]:
+        """Name the elements for which the computed paths of a policy are not valid."""
+        found: list[str] = []
+        for number, candidate in enumerate(policy.candidates):
+            for place, weighted in enumerate(candidate.paths):
+                if isinstance(weighted.path, DynamicPath):
+                    why = why_no_path(self._computation, head_end, endpoint, weighted.path)
+                    found += [f"candidates[{number}].paths[{place}]: {why}"] if why else []
+        return found
+
+    def allowing(self, budget: Budget) -> AbstractContextManager[None]:
+        """Have all that is computed in the block raise TooHard when it spent a budget."""
+        return self._computation.allowing(budget)
 
     def _chosen(self, chain: tuple[Policy, ...], head_end: str, endpoint: str) -> Choice:
         """Return what the first of a chain comes to, each apart from what follows it."""

@@ -20,10 +20,13 @@ from math import inf
 
 from srv6dmm.core.graph import MAXIMUM_MTU, Graph, NoPath, Weights
 from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.sid import EncapMode
 
-MAXIMUM_LABELS = 200_000
-"""Labels looked at before a search is given up: some seconds."""
+MAXIMUM_WORK = 2_000_000
+"""Comparisons of labels before a search is given up: about a second."""
+_LOOK = 25
+"""What looking at a label takes, in comparisons."""
 
 Crossings = tuple[int, ...]
 
@@ -33,7 +36,26 @@ each further one starts later. See RFC 8402 section 3; `core.segments` lays the 
 
 
 class SearchLimit(NoPath):
-    """There may be a path, but it was not found among MAXIMUM_LABELS labels."""
+    """There may be a path, but it was not found within MAXIMUM_WORK."""
+
+
+class TooHard(Srv6dmmError):
+    """Several searches together took more work than they were allowed."""
+
+
+class Budget:
+    """Work that searches may still do, in comparisons of labels."""
+
+    def __init__(self, work: int = MAXIMUM_WORK, error: type[Srv6dmmError] = TooHard) -> None:
+        """`error` is raised when it is spent."""
+        self._all = self._left = work
+        self._error = error
+
+    def spend(self, work: int) -> None:
+        """Take note of work that was done."""
+        self._left -= work
+        if self._left < 0:
+            raise self._error(f"gave up after {self._all} comparisons; loosen the constraints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +96,8 @@ class Problem:
     required: int = 0
     """All bits."""
     lists: ListLimits | None = None
+    allowance: Budget | None = None
+    """Of this search and others together."""
 
     @property
     def limited(self) -> bool:
@@ -112,11 +136,13 @@ _NO_SPUR = Spur((), frozenset())
 def search(problem: Problem, spur: Spur = _NO_SPUR) -> tuple[float, Crossings]:
     """Return (weight, crossings) of the best path that starts with the spur's root.
 
-    Raises NoPath when there is none, SearchLimit when the search was given up.
+    Raises NoPath when there is none, SearchLimit when the search was given up, and TooHard when
+    it took the last of the problem's allowance.
     """
     revisited: frozenset[int] = frozenset()
+    budget = Budget(error=SearchLimit)
     while True:
-        found = _Search(problem, spur, revisited).run()
+        found = _Search(problem, spur, revisited, budget).run()
         again = _passed_twice(problem, found.crossings)
         if not again:
             return found.weight, found.crossings
@@ -139,7 +165,10 @@ def _passed_twice(problem: Problem, crossings: Crossings) -> frozenset[int]:
 
 
 class _Search:
-    def __init__(self, problem: Problem, spur: Spur, in_mind: frozenset[int]) -> None:
+    def __init__(
+        self, problem: Problem, spur: Spur, in_mind: frozenset[int], budget: Budget
+    ) -> None:
+        self._budgets = [budget, *([problem.allowance] if problem.allowance is not None else [])]
         self._problem = problem
         self._spur = spur
         self._in_mind = in_mind
@@ -151,18 +180,12 @@ class _Search:
         near: list[tuple[float, Crossings, _Label]] = []
         if self._within_limits(start):
             self._push(near, start)
-        looked = 0
         while near:
             label = heapq.heappop(near)[2]
             if self._arrived(label):
                 return label
             if self._dominated(label):
                 continue
-            looked += 1
-            if looked > MAXIMUM_LABELS:
-                raise SearchLimit(
-                    f"gave up after {MAXIMUM_LABELS} beginnings of a path; loosen the constraints"
-                )
             for number in problem.graph.leaving[label.router]:
                 if label is start and number in self._spur.barred:
                     continue
@@ -298,10 +321,17 @@ class _Search:
     def _dominated(self, label: _Label) -> bool:
         """Tell whether a label that was looked at is as good; else keep this one."""
         kept = self._kept.setdefault((label.router, label.passed), [])
-        if any(self._as_good(other, label) for other in kept):
-            return True
-        kept.append(label)
-        return False
+        compared, dominated = 0, False
+        for other in kept:
+            compared += 1
+            if self._as_good(other, label):
+                dominated = True
+                break
+        for budget in self._budgets:
+            budget.spend(compared if dominated else compared + _LOOK)
+        if not dominated:
+            kept.append(label)
+        return dominated
 
     def _as_good(self, one: _Label, other: _Label) -> bool:
         """Tell whether whatever `other` can become, `one` can become too.

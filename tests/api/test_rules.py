@@ -136,9 +136,10 @@ async def test_a_policy_with_unknown_or_contradicting_parts_is_refused(
 
 
 async def test_a_policy_that_no_path_fits_is_refused_with_the_reason(site: Site) -> None:
-    body = {"candidates": [{"paths": [{"constraints": {"include_all": ["gold"]}}]}]}
+    body = {"candidates": [{"paths": [{"constraints": {"minimum_mtu": 9000}}]}]}
     found = faults(await site.client.put("/v1/policies/p", json=body))
     assert "no two routers have a path that it allows; from" in found["/candidates"]
+    assert "without minimum_mtu 9000 (it carries 1480 bytes)" in found["/candidates"]
 
 
 async def test_disjointness_from_nobody_or_from_itself_is_refused(site: Site) -> None:
