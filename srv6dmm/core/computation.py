@@ -10,8 +10,10 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv6Address
 from math import inf
 
+from srv6dmm.core.anycast import AnycastGroups, Member
 from srv6dmm.core.graph import NoPath, Weights
 from srv6dmm.core.link_weights import (
     Measure,
@@ -25,7 +27,8 @@ from srv6dmm.core.search import Budget, ListLimits, Problem, candidates, search
 from srv6dmm.core.segments import NoSegmentList, Stop, segment_list
 from srv6dmm.core.sids import sid_table
 from srv6dmm.model.path import Backup, Path, PathMeasures, Solution
-from srv6dmm.model.policy import Constraints, DynamicPath
+from srv6dmm.model.policy import Constraints, DynamicPath, Waypoint
+from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.topology import RouterSids, Topology
 
 _REMEMBERED = 4096
@@ -59,6 +62,17 @@ class PathComputation:
         self._graph = self.paths.graph
         self._reserve = topology.repair_overhead()
         self._allowance: Budget | None = None
+        self._groups = AnycastGroups(self.sids)
+        self._leads_to = {
+            sid: name for name, own in self.sids.items() for sid in (own.end, own.end_dt6)
+        }
+        """SID -> the router where packets are behind it."""
+        for name, own in self.sids.items():
+            self._leads_to |= dict.fromkeys(own.services.values(), name)
+            for interface, sid in own.adjacencies.items():
+                crossing = self._graph.crossing(name, interface)
+                if crossing is not None:
+                    self._leads_to[sid] = self._graph.names[self._graph.heads[crossing]]
         self._has_sids = [name in self.sids for name in self._graph.names]
         self._weights: dict[tuple[Measure | None, DynamicPath], Weights] = {}
         self._trees: dict[tuple[Measure | None, DynamicPath, int], array[float]] = {}
@@ -68,12 +82,14 @@ class PathComputation:
 
         Raises NoPath, with the reason, when no path satisfies the constraints.
         """
+        wanted = self._resolved(head_end, wanted)
         return self._best(self._problem(head_end, endpoint, wanted), head_end, wanted)
 
     def candidates(
         self, head_end: str, endpoint: str, wanted: DynamicPath, count: int
     ) -> tuple[Solution, ...]:
         """Return up to `count` best paths, best first. Raises NoPath when there is none."""
+        wanted = self._resolved(head_end, wanted)
         problem = self._problem(head_end, endpoint, wanted)
 
         def solutions(problem: Problem) -> tuple[Solution, ...]:
@@ -97,6 +113,7 @@ class PathComputation:
         the answer says what is shared: all of it, when `path` is the only one. Raises NoPath.
         """
         ends = (path.routers[0], path.routers[-1])
+        wanted = self._resolved(ends[0], wanted)
         others = (path, *also)
         weights = apart_weights(
             self._graph, self._weights_of(wanted), others, len(wanted.waypoints) + 1
@@ -127,14 +144,11 @@ class PathComputation:
         own = self.sids.get(endpoint)
         if own is None:
             raise NoSegmentList(f"{endpoint} has no locator, so no path can end there")
-        segments = segment_list(
-            self.paths,
-            self.sids,
-            path,
-            own.end_dt6,
-            stops=self._stops(path, wanted),
-            ecmp=self.ecmp,
-        )
+        stops = self._stops(path, wanted)
+        segments = self._lay(path, own.end_dt6, stops)
+        if not self._led_by_nearest(segments, stops, path):
+            # From where the list leads, others of the group are nearer: this one by name.
+            segments = self._lay(path, own.end_dt6, self._by_name(path, stops))
         measures = self.measures(path)
         mtu = self.inner_mtu(measures, len(segments))
         limits = self._list_limits(path.routers[0], wanted)
@@ -152,8 +166,14 @@ class PathComputation:
         return Solution(path, segments, measures, mtu)
 
     def reaches(self, source: str, target: str, wanted: DynamicPath) -> bool:
-        """Tell whether the links that are allowed lead from a router to another at all."""
+        """Tell whether the links that are allowed lead from a router to another at all.
+
+        Or to one of an anycast group.
+        """
         graph = self._graph
+        sid = self._groups.sids.get(target)
+        if sid is not None:
+            return any(self.reaches(source, name, wanted) for name in self._groups.members[sid])
         return self._tree(None, wanted, graph.router(target))[graph.router(source)] < inf
 
     @contextmanager
@@ -169,6 +189,59 @@ class PathComputation:
         """Return the most segments a list of the head-end may have."""
         domain, node = self.topology.domain, self.topology.nodes[head_end]
         return min(domain.max_segments, node.maximum_sid_depth)
+
+    def _lay(self, path: Path, final: IPv6Address, stops: Sequence[Stop]) -> SegmentList:
+        return segment_list(self.paths, self.sids, path, final, stops=stops, ecmp=self.ecmp)
+
+    def _led_by_nearest(self, segments: SegmentList, stops: Sequence[Stop], path: Path) -> bool:
+        """Tell whether every anycast SID of a list leads to the router that the path means."""
+        meant = [path.routers[place] for place, sid in stops if sid in self._groups.members]
+        if not meant:
+            return True
+        here = path.routers[0]
+        for sid in segments:
+            if sid in self._groups.members:
+                here = self._groups.nearest(self.paths, here, sid)
+                if here != meant.pop(0):
+                    return False
+            else:
+                here = self._leads_to[sid]
+        return True
+
+    def _by_name(self, path: Path, stops: Sequence[Stop]) -> list[Stop]:
+        """Return stops with the routers' own SIDs instead of those of groups."""
+        return [
+            (place, self.sids[path.routers[place]].end if sid in self._groups.members else sid)
+            for place, sid in stops
+        ]
+
+    def _resolved(self, head_end: str, wanted: DynamicPath) -> DynamicPath:
+        """Return what is asked for with the nearest router instead of each anycast group.
+
+        Nearest to the waypoint before, of those to which allowed links lead. Raises NoPath.
+        """
+        if not any(waypoint.router in self._groups.sids for waypoint in wanted.waypoints):
+            return wanted
+        here = head_end
+        waypoints: list[Waypoint] = []
+        for waypoint in wanted.waypoints:
+            sid = self._groups.sids.get(waypoint.router)
+            if sid is not None:
+                near = [
+                    (self.paths.distance(here, member), member)
+                    for member in self._groups.members[sid]
+                    if self.reaches(here, member, wanted)
+                ]
+                if not near:
+                    raise NoPath(
+                        f"the links that the constraints allow lead from {here!r} to no router of "
+                        f"anycast group {waypoint.router}"
+                    )
+                waypoints.append(Member(min(near)[1], group=waypoint.router))
+            else:
+                waypoints.append(waypoint)
+            here = waypoints[-1].router
+        return replace(wanted, waypoints=tuple(waypoints))
 
     def inner_mtu(self, measures: PathMeasures, segments: int) -> int:
         """Return the largest packet that a path takes within so many segments, and a repair's."""
@@ -221,7 +294,9 @@ class PathComputation:
                 place = path.routers.index(waypoint.router, place)
             except ValueError:
                 raise NoPath(f"{path} does not pass waypoint {waypoint.router} in order") from None
-            if waypoint.service is not None:
+            if isinstance(waypoint, Member):
+                stops.append((place, self._groups.sids[waypoint.group]))
+            elif waypoint.service is not None:
                 own = self.sids.get(waypoint.router)
                 if own is None or waypoint.service not in own.services:
                     raise NoPath(f"{waypoint.router} has no service {waypoint.service!r}")
@@ -255,7 +330,10 @@ class PathComputation:
             target,
             to_go,
             waypoints,
-            services=tuple(int(waypoint.service is not None) for waypoint in wanted.waypoints),
+            services=tuple(
+                int(waypoint.service is not None or isinstance(waypoint, Member))
+                for waypoint in wanted.waypoints
+            ),
             allowance=self._allowance,
         )
         problem = self._required(problem, constraints)

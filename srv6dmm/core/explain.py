@@ -352,6 +352,9 @@ class Explainer:
             far = self._walks.far_end(router, interface)
             towards = f" to {far.node}" if far is not None else ""
             return SegmentMeaning(sid, router, "End.X", f"out of {interface}{towards}")
+        if name.startswith("anycast "):
+            group = name.removeprefix("anycast ")
+            return SegmentMeaning(sid, None, "End", f"the nearest of anycast group {group}")
         if name.startswith("service "):
             return SegmentMeaning(sid, router, "service", name.removeprefix("service "))
         return SegmentMeaning(sid, router, SID_NAMES[name], None)

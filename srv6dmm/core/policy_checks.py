@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv6Address
 
+from srv6dmm.core.anycast import AnycastGroups
 from srv6dmm.core.graph import Graph
 from srv6dmm.core.link_weights import exclusions
 from srv6dmm.core.sids import named_sids, sid_table
@@ -53,6 +54,7 @@ class PolicyChecker:
         self._owners = {
             sid: router for router, own in self._sids.items() for _, sid in named_sids(own)
         }
+        self._groups = AnycastGroups(self._sids)
         self._end_dt6 = {own.end_dt6 for own in self._sids.values()}
         self._end_dx4 = {own.end_dx4 for own in self._sids.values()}
 
@@ -245,6 +247,12 @@ class PolicyChecker:
 
     def _waypoint(self, waypoint: Waypoint, avoided: Collection[str]) -> Iterator[str]:
         name, service = waypoint.router, waypoint.service
+        if name in self._groups.sids:
+            if service is not None:
+                yield f"{name} is an anycast group, whose routers are not asked for services"
+            if set(self._groups.members[self._groups.sids[name]]) <= set(avoided):
+                yield f"every router of anycast group {name} is in constraints.avoid_routers"
+            return
         if name not in self._routers:
             yield self._no_router(name)
             return

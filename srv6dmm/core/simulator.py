@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 
+from srv6dmm.core.anycast import AnycastGroups
 from srv6dmm.core.graph import NoPath
 from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.sids import named_sids
@@ -36,6 +37,7 @@ class Simulator:
         self._paths = paths
         self._ecmp = ecmp
         graph = paths.graph
+        self._groups = AnycastGroups(sids)
         self._owners: dict[IPv6Address, int] = {}
         self._adjacencies: dict[IPv6Address, int] = {}
         """End.X SID -> the crossing behind its interface."""
@@ -70,7 +72,7 @@ class Simulator:
         here = source
         over: IPv6Address | None = None
         for sid in segments:
-            target = self._owners.get(sid)
+            target = self._owner(here, sid)
             if target is None:
                 raise NotDelivered(f"{sid} is no SID of this domain")
             if over:
@@ -88,6 +90,16 @@ class Simulator:
                 raise NotDelivered(f"there are more than {MAXIMUM_PATHS} paths")
             ways = {way + leg for way in ways for leg in legs}
         return frozenset(graph.path(source, way) for way in ways)
+
+    def _owner(self, here: int, sid: IPv6Address) -> int | None:
+        """Return the router to which packets for a SID go from a router."""
+        if sid not in self._groups.members:
+            return self._owners.get(sid)
+        graph = self._paths.graph
+        try:
+            return graph.index[self._groups.nearest(self._paths, graph.names[here], sid)]
+        except NoPath as error:
+            raise NotDelivered(str(error)) from error
 
     def _travel(self, start: int, target: int) -> set[_Crossings]:
         """Return every way the underlay may take between two routers."""

@@ -60,6 +60,8 @@ class Node:
     """Most SIDs this head-end can impose on a packet (SRH Max H.Encaps, RFC 9352 section 4.3)."""
     services: tuple[tuple[str, IPv6Address], ...] = ()
     """(name, service SID) of each function behind this router that a flow can be led through."""
+    anycast: tuple[tuple[str, IPv6Address], ...] = ()
+    """(group, SID) of each anycast group it belongs to: all of them have the same SID as End."""
 
     @property
     def is_router(self) -> bool:
@@ -230,3 +232,5 @@ class RouterSids:
     """Core interface name -> End.X SID of that adjacency."""
     services: dict[str, IPv6Address] = field(default_factory=dict)
     """Name of a service -> its SID."""
+    anycast: dict[str, IPv6Address] = field(default_factory=dict)
+    """Name of an anycast group -> its SID, which other routers have, too."""
