@@ -98,7 +98,7 @@ class ConstraintsBody(_Part):
 
 
 class WaypointBody(_Part):
-    """A router that the path passes, and a service there that packets are led through."""
+    """A router that the path passes, or the nearest of an anycast group; a service there."""
 
     router: Identifier
     service: Identifier | None = None

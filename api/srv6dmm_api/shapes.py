@@ -308,7 +308,10 @@ class NodePathsShape(BaseModel):
 
 
 class SidsShape(BaseModel):
-    """The SIDs of one router; `adjacencies` by core interface, `services` by function."""
+    """The SIDs of one router; `adjacencies` by core interface, `services` by function.
+
+    `anycast`: by group, whose other routers have the same.
+    """
 
     model_config = ConfigDict(extra="forbid")
     router: str
@@ -317,6 +320,7 @@ class SidsShape(BaseModel):
     end_dx4: str | None
     adjacencies: dict[str, str]
     services: dict[str, str]
+    anycast: dict[str, str]
 
 
 class TopologyShape(BaseModel):
@@ -365,6 +369,7 @@ class TopologyShape(BaseModel):
                     "end_dx4": None,
                     "adjacencies": {"port0": "fc00:0:1:f01::"},
                     "services": {},
+                    "anycast": {},
                 }
             },
             "inner_mtu": 1500,

@@ -109,7 +109,8 @@ def _flow(entry: FlowSteering, host: Host) -> FastFlow:
 def _fits(entry: FlowSteering) -> bool:
     lists = entry.lists
     return (
-        (entry.mode is not EncapMode.INLINE or not lists)
+        not entry.passes_on
+        and (entry.mode is not EncapMode.INLINE or not lists)
         and len(lists) <= MAX_LISTS
         and sum(way.weight for way in lists) <= MAX_WEIGHTS
         and all(1 <= len(way.segments) <= MAX_SEGMENTS for way in lists)

@@ -86,6 +86,9 @@ def _backup(
     """Return the route that Linux takes to a prefix while its better one has no carrier."""
     if way is None:
         return ()
+    if not way.segments:
+        hop = NextHop(way.interface, way.next_hop)
+        return (Route(prefix, next_hops=(hop,), table=table, metric=BACKUP_METRIC),)
     return (
         Route(
             prefix,
@@ -131,8 +134,9 @@ def _flow(entry: FlowSteering, host: Host) -> tuple[NativeObject, ...]:
         _ports(selector.destination_ports),
         selector.dscp,
     )
+    others = tuple(Route(prefix, RouteKind.THROW, table=table) for prefix in entry.passes_on)
     if not entry.lists:
-        return (Route(_ANY, RouteKind.BLACKHOLE, table=table), rule)
+        return (*others, Route(_ANY, RouteKind.BLACKHOLE, table=table), rule)
     mode = _mode(entry.mode, host)
     lists = _merged(entry.lists)
     if len(lists) == 1:
@@ -146,7 +150,8 @@ def _flow(entry: FlowSteering, host: Host) -> tuple[NativeObject, ...]:
             for way, weight in zip(lists, _weights(lists), strict=True)
         )
         primary = Route(_ANY, next_hops=hops, table=table)
-    return (primary, *_backup(_ANY, entry.backup, entry.mode, host, table), rule)
+    backup = _backup(_ANY, entry.backup, entry.mode, host, table)
+    return (*others, primary, *backup, rule)
 
 
 def _merged(lists: Sequence[SteeringList]) -> list[SteeringList]:

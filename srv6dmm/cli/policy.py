@@ -92,7 +92,9 @@ def _add(
         else:
             path = {
                 "objective": objective.value,
-                "constraints": {key: value for key, value in constraints.items() if value},
+                "constraints": {
+                    key: value for key, value in constraints.items() if value not in (None, [])
+                },
                 "waypoints": [_waypoint(text) for text in waypoint or ()],
             }
         body = {

@@ -41,3 +41,5 @@ def _show(
             console.print(f"{'':10} {sids['end_dx4']:26} End.DX4")
         for interface, address in sorted(sids["adjacencies"].items()):
             console.print(f"{'':10} {address:26} End.X dev {interface}")
+        for group, address in sorted(sids["anycast"].items()):
+            console.print(f"{'':10} {address:26} End, anycast group {group}")

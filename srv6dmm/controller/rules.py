@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from srv6dmm.core.flow_checks import FlowChecker
+from srv6dmm.core.orphaned_policies import orphaned_policies
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.policy_checks import Fault
 from srv6dmm.core.topology_document import document_of
@@ -114,26 +115,8 @@ def _judged(current: Topology, state: State, document: dict[str, Any]) -> Topolo
     if wanted is None or faults:
         _refuse(faults)
     assert wanted is not None
-    _refuse(_orphaned(wanted, state))
+    _refuse(orphaned_policies(current, wanted, state))
     return wanted
-
-
-def _orphaned(wanted: Topology, state: State) -> list[Fault]:
-    """Return affinities that policies name and the topology would not have any more."""
-    names = set(wanted.domain.affinity_names())
-    faults: list[Fault] = []
-    for _, policy in sorted(state.policies.items()):
-        for candidate in policy.candidates:
-            for weighted in candidate.paths:
-                constraints = getattr(weighted.path, "constraints", None)
-                if constraints is None:
-                    continue
-                asked = constraints.include_any | constraints.include_all | constraints.exclude_any
-                faults += [
-                    ("domain.affinities", f"policy {policy.name} names {name}")
-                    for name in sorted(asked - names)
-                ]
-    return faults
 
 
 def known(otherwise: str, name: str, records: Mapping[str, object]) -> None:

@@ -27,6 +27,7 @@ from srv6dmm.controller.traffic import Traffic
 from srv6dmm.controller.turns import Turns
 from srv6dmm.core import mobility
 from srv6dmm.core.flow_book import FlowBook
+from srv6dmm.core.flow_room import FlowRoom
 from srv6dmm.core.mobility import Timer
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.rerouting import EntryDelta
@@ -89,6 +90,7 @@ class Controller:
         check_topology(self.state, declared)
         book, down = FlowBook.of(self.state), self.state.links_down
         self.planner = Planner(declared, parameters, book, down, self.state.csid.values())
+        self._room = FlowRoom(self.planner)
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
@@ -215,14 +217,15 @@ class Controller:
             key = (event.mobile_node, event.interface)
             if decision.replayed:
                 return self._replayed(key, decision.answer, timings, started)
-            sessions = {session.key: session for session in decision.change.sessions}
+            change, full = self._room.settle(decision.change, key, self._ledger.newest)
+            sessions = {session.key: session for session in change.sessions}
             session = sessions.get(key)
             ticket = None
             if session is not None and decision.answer.outcome is not Outcome.IGNORED:
                 applied = asyncio.get_running_loop().create_future()
                 ticket = Ticket(session.epoch, clock, started, timings, applied)
                 ticket.applied.add_done_callback(partial(self._applied, session))
-            revision = await self._commit(decision.change, ticket)
+            revision = await self._commit(change, ticket)
             timings.durable_ms = round((clock.monotonic() - started) * 1e3, 3)
             self._count(decision.answer, timings)
             self._feed.add(
@@ -235,6 +238,15 @@ class Controller:
                 revision=revision,
                 event_id=event.event_id,
             )
+            if full:
+                self._feed.add(
+                    "rules-left-out",
+                    self._clock.now_ms(),
+                    mobile_node=event.mobile_node,
+                    interface=event.interface,
+                    epoch=decision.answer.epoch,
+                    routers=full,
+                )
         end = ticket.applied if ticket else _resolved(timings)
         return Submitted(decision.answer, revision, False, timings, end)
 

@@ -7,10 +7,13 @@ before.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv6Address
 from math import inf
 
+from srv6dmm.core.anycast import AnycastGroups, Member
 from srv6dmm.core.compression import ALONE, Compression
 from srv6dmm.core.disjoint_pair import disjoint_pair
 from srv6dmm.core.graph import NoPath, Weights
@@ -23,18 +26,19 @@ from srv6dmm.core.link_weights import (
     objective_weights,
 )
 from srv6dmm.core.paths import ShortestPaths
-from srv6dmm.core.search import ListLimits, Problem, SearchLimit, candidates, search
+from srv6dmm.core.search import LOOK, Budget, ListLimits, Problem, SearchLimit, candidates, search
 from srv6dmm.core.segments import NO_COMPRESSION, NoSegmentList, Stop, segment_list
 from srv6dmm.core.sids import sid_table
 from srv6dmm.model.path import Backup, DisjointPair, Path, PathMeasures, Solution
 from srv6dmm.model.policy import Constraints, DynamicPath, Waypoint
+from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.topology import RouterSids, Topology
 
 _REMEMBERED = 4096
 """Trees kept at hand, of 8 bytes per router each: policies ask for the same targets."""
 _REMEMBERED_WEIGHTS = 64
 """Sets of weights kept at hand, of 8 bytes per link and direction each."""
-_NEAR = 100
+_NEAR = 100 * LOOK
 """Labels that are looked at before trees are grown for one search alone."""
 _SHORTEST = DynamicPath()
 
@@ -66,6 +70,19 @@ class PathComputation:
         """Searches whose best path had no list within the limits, so that another was taken."""
         self.compression = compression
         self._graph = self.paths.graph
+        self._reserve = topology.repair_overhead()
+        self._allowance: Budget | None = None
+        self._groups = AnycastGroups(self.sids)
+        self._leads_to = {
+            sid: name for name, own in self.sids.items() for sid in (own.end, own.end_dt6)
+        }
+        """SID -> the router where packets are behind it."""
+        for name, own in self.sids.items():
+            self._leads_to |= dict.fromkeys(own.services.values(), name)
+            for interface, sid in own.adjacencies.items():
+                crossing = self._graph.crossing(name, interface)
+                if crossing is not None:
+                    self._leads_to[sid] = self._graph.names[self._graph.heads[crossing]]
         self._has_sids = [name in self.sids for name in self._graph.names]
         self._compressible = [
             own is not None and compression.slots(own.end) != ALONE
@@ -79,12 +96,14 @@ class PathComputation:
 
         Raises NoPath, with the reason, when no path satisfies the constraints.
         """
+        wanted = self._resolved(head_end, wanted)
         return self._best(self._problem(head_end, endpoint, wanted), head_end, wanted)
 
     def candidates(
         self, head_end: str, endpoint: str, wanted: DynamicPath, count: int
     ) -> tuple[Solution, ...]:
         """Return up to `count` best paths, best first. Raises NoPath when there is none."""
+        wanted = self._resolved(head_end, wanted)
         problem = self._problem(head_end, endpoint, wanted)
 
         def solutions(problem: Problem) -> tuple[Solution, ...]:
@@ -98,29 +117,37 @@ class PathComputation:
         except NoSegmentList:
             return solutions(replace(problem, lists=self._list_limits(head_end, endpoint, wanted)))
 
-    def backup(self, path: Path, wanted: DynamicPath = _SHORTEST) -> Backup:
+    def backup(
+        self, path: Path, wanted: DynamicPath = _SHORTEST, also: Sequence[Path] = ()
+    ) -> Backup:
         """Return the best path between the same ends that has least in common with `path`.
 
-        It shares as few links as possible, then as few routers, then as few SRLGs, then it is
-        the best. Where no path is disjoint, the answer says what is shared: all of it, when
-        `path` is the only one. Raises NoPath.
+        `also`: and with these, between the same ends as well. It shares as few links as possible,
+        then as few routers, then as few SRLGs, then it is the best. Where no path is disjoint,
+        the answer says what is shared: all of it, when `path` is the only one. Raises NoPath.
         """
         ends = (path.routers[0], path.routers[-1])
-        solution = self._disjoint(path, wanted) if not wanted.waypoints else None
+        wanted = self._resolved(ends[0], wanted)
+        others = (path, *also)
+        solution = self._disjoint(others, wanted) if not wanted.waypoints else None
         if solution is not None:
             return Backup(solution, 0, 0, 0)
         weights = apart_weights(
-            self._graph, self._weights_of(wanted), path, len(wanted.waypoints) + 1
+            self._graph, self._weights_of(wanted), others, len(wanted.waypoints) + 1
         )
         problem = self._problem(*ends, wanted, weights)
         solution = self._best(problem, ends[0], wanted)
-        theirs = [self._graph.links[number] for number in self._graph.crossings(path)]
+        theirs = [self._graph.links[n] for other in others for n in self._graph.crossings(other)]
         own = [self._graph.links[number] for number in self._graph.crossings(solution.path)]
         srlgs = frozenset[int]().union(*(link.srlgs for link in theirs))
         return Backup(
             solution,
             shared_links=len(set(theirs) & set(own)),
-            shared_routers=len((set(path.routers) & set(solution.path.routers)).difference(ends)),
+            shared_routers=len(
+                {router for other in others for router in other.routers}.intersection(
+                    solution.path.routers
+                ).difference(ends)
+            ),
             shared_srlgs=sum(len(link.srlgs & srlgs) for link in own),
         )
 
@@ -143,16 +170,17 @@ class PathComputation:
         )
         return DisjointPair(first, second, pair.disjoint)
 
-    def _disjoint(self, path: Path, wanted: DynamicPath) -> Solution | None:
-        """Return the best path that has nothing in common with another; None: there is none.
+    def _disjoint(self, others: Sequence[Path], wanted: DynamicPath) -> Solution | None:
+        """Return the best path that has nothing in common with others; None: there is none.
 
         What `backup` finds too, and slower: there, what is in common counts in large numbers.
         """
-        ends = (path.routers[0], path.routers[-1])
-        weights = self._weights_of(wanted).without(in_common(self._graph, path))
+        ends = (others[0].routers[0], others[0].routers[-1])
+        shared = set[int]().union(*(in_common(self._graph, path) for path in others))
+        weights = self._weights_of(wanted).without(shared)
         try:
             # What is to go by all links is a bound, mostly a near one, and it is there already.
-            near = replace(self._problem(*ends, wanted), weights=weights, maximum_labels=_NEAR)
+            near = replace(self._problem(*ends, wanted), weights=weights, maximum_work=_NEAR)
             return self._best(near, ends[0], wanted)
         except SearchLimit:
             pass
@@ -173,34 +201,118 @@ class PathComputation:
         own = self.sids.get(endpoint)
         if own is None:
             raise NoSegmentList(f"{endpoint} has no locator, so no path can end there")
-        plain = segment_list(
-            self.paths,
-            self.sids,
-            path,
-            own.end_dt6,
-            stops=self._stops(path, wanted),
-            ecmp=self.ecmp,
-            compression=self.compression,
-        )
+        stops = self._stops(path, wanted)
+        plain = self._lay(path, own.end_dt6, stops)
+        if not self._led_by_nearest(plain, stops, path):
+            # From where the list leads, others of the group are nearer: this one by name.
+            plain = self._lay(path, own.end_dt6, self._by_name(path, stops))
         segments = self.compression.compress(plain)
         measures = self.measures(path)
-        mtu = measures.link_mtu - self.topology.domain.encap_mode.overhead(len(segments))
+        mtu = self.inner_mtu(measures, len(segments))
         limits = self._list_limits(path.routers[0], endpoint, wanted)
         if len(segments) > limits.maximum_segments:
             raise NoSegmentList(
                 f"{path} needs {len(segments)} segments; {limits.maximum_segments} are possible"
             )
-        if mtu < limits.minimum_mtu:
+        minimum_mtu = wanted.constraints.minimum_mtu or 0
+        if mtu < minimum_mtu:
+            repaired = " and those of a repair" if self._reserve else ""
             raise NoSegmentList(
-                f"{path} carries {mtu} bytes within its {len(segments)} segments; "
-                f"{limits.minimum_mtu} are wanted"
+                f"{path} carries {mtu} bytes within its {len(segments)} segments{repaired}; "
+                f"{minimum_mtu} are wanted"
             )
         return Solution(path, segments, measures, mtu)
+
+    def reaches(self, source: str, target: str, wanted: DynamicPath) -> bool:
+        """Tell whether the links that are allowed lead from a router to another at all.
+
+        Or to one of an anycast group.
+        """
+        graph = self._graph
+        sid = self._groups.sids.get(target)
+        if sid is not None:
+            return any(self.reaches(source, name, wanted) for name in self._groups.members[sid])
+        return self._tree(None, wanted, graph.router(target))[graph.router(source)] < inf
+
+    @contextmanager
+    def allowing(self, budget: Budget) -> Iterator[None]:
+        """Have all searches of the block together raise TooHard when they spent a budget."""
+        before, self._allowance = self._allowance, budget
+        try:
+            yield
+        finally:
+            self._allowance = before
 
     def maximum_segments(self, head_end: str) -> int:
         """Return the most segments a list of the head-end may have."""
         domain, node = self.topology.domain, self.topology.nodes[head_end]
         return min(domain.max_segments, node.maximum_sid_depth)
+
+    def _lay(self, path: Path, final: IPv6Address, stops: Sequence[Stop]) -> SegmentList:
+        return segment_list(
+            self.paths,
+            self.sids,
+            path,
+            final,
+            stops=stops,
+            ecmp=self.ecmp,
+            compression=self.compression,
+        )
+
+    def _led_by_nearest(self, segments: SegmentList, stops: Sequence[Stop], path: Path) -> bool:
+        """Tell whether every anycast SID of a list leads to the router that the path means."""
+        meant = [path.routers[place] for place, sid in stops if sid in self._groups.members]
+        if not meant:
+            return True
+        here = path.routers[0]
+        for sid in segments:
+            if sid in self._groups.members:
+                here = self._groups.nearest(self.paths, here, sid)
+                if here != meant.pop(0):
+                    return False
+            else:
+                here = self._leads_to[sid]
+        return True
+
+    def _by_name(self, path: Path, stops: Sequence[Stop]) -> list[Stop]:
+        """Return stops with the routers' own SIDs instead of those of groups."""
+        return [
+            (place, self.sids[path.routers[place]].end if sid in self._groups.members else sid)
+            for place, sid in stops
+        ]
+
+    def _resolved(self, head_end: str, wanted: DynamicPath) -> DynamicPath:
+        """Return what is asked for with the nearest router instead of each anycast group.
+
+        Nearest to the waypoint before, of those to which allowed links lead. Raises NoPath.
+        """
+        if not any(waypoint.router in self._groups.sids for waypoint in wanted.waypoints):
+            return wanted
+        here = head_end
+        waypoints: list[Waypoint] = []
+        for waypoint in wanted.waypoints:
+            sid = self._groups.sids.get(waypoint.router)
+            if sid is not None:
+                near = [
+                    (self.paths.distance(here, member), member)
+                    for member in self._groups.members[sid]
+                    if self.reaches(here, member, wanted)
+                ]
+                if not near:
+                    raise NoPath(
+                        f"the links that the constraints allow lead from {here!r} to no router of "
+                        f"anycast group {waypoint.router}"
+                    )
+                waypoints.append(Member(min(near)[1], group=waypoint.router))
+            else:
+                waypoints.append(waypoint)
+            here = waypoints[-1].router
+        return replace(wanted, waypoints=tuple(waypoints))
+
+    def inner_mtu(self, measures: PathMeasures, segments: int) -> int:
+        """Return the largest packet that a path takes within so many segments, and a repair's."""
+        overhead = self.topology.domain.encap_mode.overhead(segments)
+        return measures.link_mtu - overhead - self._reserve
 
     def measures(self, path: Path) -> PathMeasures:
         """Return what a path adds up to. Raises NoPath when it is not connected."""
@@ -240,7 +352,7 @@ class PathComputation:
             tuple(self._service_slots(waypoint) for waypoint in wanted.waypoints),
             self.compression.slots(self.sids[endpoint].end_dt6),
             maximum,
-            constraints.minimum_mtu or 0,
+            constraints.minimum_mtu + self._reserve if constraints.minimum_mtu else 0,
             domain.encap_mode,
         )
 
@@ -258,7 +370,9 @@ class PathComputation:
                 place = path.routers.index(waypoint.router, place)
             except ValueError:
                 raise NoPath(f"{path} does not pass waypoint {waypoint.router} in order") from None
-            if waypoint.service is not None:
+            if isinstance(waypoint, Member):
+                stops.append((place, self._groups.sids[waypoint.group]))
+            elif waypoint.service is not None:
                 own = self.sids.get(waypoint.router)
                 if own is None or waypoint.service not in own.services:
                     raise NoPath(f"{waypoint.router} has no service {waypoint.service!r}")
@@ -292,7 +406,11 @@ class PathComputation:
             target,
             to_go,
             waypoints,
-            services=tuple(waypoint.service is not None for waypoint in wanted.waypoints),
+            services=tuple(
+                waypoint.service is not None or isinstance(waypoint, Member)
+                for waypoint in wanted.waypoints
+            ),
+            allowance=self._allowance,
         )
         problem = self._required(problem, constraints)
         if constraints.maximum_delay_us is not None:
@@ -365,7 +483,8 @@ class PathComputation:
         """Return what every link must carry so that one segment can be enough, in bytes."""
         if constraints.minimum_mtu is None:
             return 0
-        return constraints.minimum_mtu + self.topology.domain.encap_mode.overhead(1)
+        overhead = self.topology.domain.encap_mode.overhead(1)
+        return constraints.minimum_mtu + overhead + self._reserve
 
     def _tree(self, measure: Measure | None, wanted: DynamicPath, target: int) -> _Tree:
         """Return every router's distance to the target by the objective, or by a measure."""

@@ -17,12 +17,15 @@ from srv6dmm.core.policy_paths import Choice
 from srv6dmm.core.session_plans import steering_target
 from srv6dmm.core.sids import SID_NAMES, named_sids
 from srv6dmm.core.wire_header import WireHeader, wire_header
+from srv6dmm.model.addresses import as_text
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.flows import Direction, FlowRule
 from srv6dmm.model.plan import FlowSelector, FlowSteering, PlanEntry, SteeringEntry, SteeringList
 from srv6dmm.model.sid import EncapMode, SegmentList
 from srv6dmm.model.state import Session, State
 from srv6dmm.model.topology import Role
+
+_TURNED = {Direction.UPLINK: Direction.DOWNLINK, Direction.DOWNLINK: Direction.UPLINK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class RuleVerdict:
-    """A rule that concerns the node, and what it says of the packet."""
+    """A rule of the node, or of one at the other end, and what it says of the packet."""
 
     rule: FlowRule
     matches: bool
     decides: bool
     reason: str
+    mobile_node: str = ""
+    """Whose rule it is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,17 @@ class Explainer:
         head_end = self._head_end(question, session, packet)
         fib = self._walks.fib(head_end)
         flow = fib.flow(packet)
+        other = self._serves(question.peer)
+        if other is not None and other.mobile_node == session.mobile_node:
+            other = None
         rules = tuple(self._verdicts(question, session, packet, flow, head_end))
+        if other is not None:
+            # Between two mobile nodes the rules of the destination's downlink hold.
+            turned = replace(question, direction=_TURNED[question.direction])
+            rules += tuple(
+                replace(verdict, reason=f"of {other.mobile_node}: {verdict.reason}")
+                for verdict in self._verdicts(turned, other, packet, flow, head_end)
+            )
         mode = self._topology.domain.encap_mode
         source = self._topology.nodes[head_end].loopback
         ways: list[tuple[SteeringList, bool]] = []
@@ -134,7 +149,10 @@ class Explainer:
         if flow is not None:
             ways = [(way, False) for way in flow.lists]
             ways += [(flow.backup, True)] if flow.backup is not None else []
-            policy, choice = self._policy(flow, head_end, session, packet)
+            owner = session
+            if other is not None and flow.mobile_node == other.mobile_node:
+                owner = other
+            policy, choice = self._policy(flow, head_end, owner, packet)
         else:
             entry = fib.longest(packet.destination, lambda _: True)
             if isinstance(entry, SteeringEntry):
@@ -209,9 +227,9 @@ class Explainer:
 
     def _entrance(self, source: IPv6Address, target: str) -> str:
         """Return where packets from an address enter: the nearest border, if it is outside."""
-        for other in self._state.sessions.values():
-            if any(source in binding.prefix for binding in other.bindings):
-                return other.serving
+        other = self._serves(source)
+        if other is not None:
+            return other.serving
         for prefix, router in self._planner.flows.fixed:
             if source in prefix:
                 return router
@@ -223,6 +241,17 @@ class Explainer:
                 422,
             )
         return min(borders, key=lambda name: (self._distance(name, target), name))
+
+    def _serves(self, address: IPv6Address) -> Session | None:
+        """Return the session that has an address, if one does."""
+        return next(
+            (
+                session
+                for _, session in sorted(self._state.sessions.items())
+                if any(address in binding.prefix for binding in session.bindings)
+            ),
+            None,
+        )
 
     def _distance(self, source: str, target: str) -> float:
         try:
@@ -243,11 +272,27 @@ class Explainer:
         rules = FlowBook.of(self._state).rules(session.mobile_node)
         for rule in sorted(rules, key=lambda rule: (-rule.priority, rule.name)):
             why_not = self._differs(rule, question, packet)
-            decides = flow is not None and flow.rule == rule.name
+            decides = (
+                flow is not None
+                and flow.rule == rule.name
+                and flow.mobile_node == session.mobile_node
+                and flow.uplink is (question.direction is Direction.UPLINK)
+            )
+            mobile = question.direction is Direction.UPLINK and self._serves(packet.destination)
+            if why_not is None and mobile and not decides:
+                why_not = (
+                    f"{as_text(packet.destination)} is {mobile.mobile_node}'s, and between mobile "
+                    "nodes the rules of the destination's downlink hold"
+                )
             if decides:
                 reason = "it decides"
             elif why_not is not None:
                 reason = why_not
+            elif session.unruled:
+                reason = (
+                    f"it matches, and none of {session.mobile_node}'s rules is applied: a head-end "
+                    "had no room for its flow entries when it came"
+                )
             elif flow is not None:
                 reason = f"it matches too, and {flow.rule} comes before it"
             else:
@@ -255,7 +300,7 @@ class Explainer:
                     f"it matches, and {head_end} has no entry of it: the packet stays there, or "
                     "goes where no path is computed to"
                 )
-            yield RuleVerdict(rule, why_not is None, decides, reason)
+            yield RuleVerdict(rule, why_not is None, decides, reason, session.mobile_node)
 
     def _differs(self, rule: FlowRule, question: Question, packet: Packet) -> str | None:
         if rule.direction not in (Direction.BOTH, question.direction):
@@ -279,13 +324,9 @@ class Explainer:
         if rule is None:
             return None, None
         target = steering_target(session)
-        if packet.source in flow.selector.source and not any(
-            packet.destination in binding.prefix for binding in session.bindings
-        ):
+        if flow.uplink:
             exits = self._planner.flows.exits(head_end, rule.match.peer)
-            target = next(
-                (egress for prefix, egress in exits if packet.destination in prefix), target
-            )
+            target = next((way.egress for way in exits if packet.destination in way.prefix), target)
         return rule.policy, self._planner.flows.choose(rule, head_end, target, book)
 
     # --- how ---------------------------------------------------------------------------------
@@ -317,6 +358,9 @@ class Explainer:
             far = self._walks.far_end(router, interface)
             towards = f" to {far.node}" if far is not None else ""
             return SegmentMeaning(sid, router, "End.X", f"out of {interface}{towards}")
+        if name.startswith("anycast "):
+            group = name.removeprefix("anycast ")
+            return SegmentMeaning(sid, None, "End", f"the nearest of anycast group {group}")
         if name.startswith("service "):
             return SegmentMeaning(sid, router, "service", name.removeprefix("service "))
         return SegmentMeaning(sid, router, SID_NAMES[name], None)

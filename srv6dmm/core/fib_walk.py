@@ -156,7 +156,14 @@ class Fib:
 
     def flow(self, packet: Packet) -> FlowSteering | None:
         """Return the flow entry that decides on a packet, if one matches."""
-        return next((flow for flow in self.flows if not mismatch(flow.selector, packet)), None)
+        return next(
+            (
+                flow
+                for flow in self.flows
+                if not mismatch(flow.selector, packet) and flow.takes(packet.destination)
+            ),
+            None,
+        )
 
     def longest(
         self, destination: IPv6Address, works: Callable[[str], bool]
@@ -425,6 +432,12 @@ class _Walker:
                 return interface
         if entry.repair is None:
             raise _Done(Outcome.DROPPED, f"{self._router} has no carrier towards {entry.prefix}")
+        if not entry.repair.segments:
+            self._step(
+                f"route {entry.prefix} without carrier, repair: out of {entry.repair.interface}",
+                entry.key,
+            )
+            return entry.repair.interface
         self._push(entry.repair.segments)
         self._step(
             f"route {entry.prefix} without carrier, repair: {_segments(entry.repair.segments)}",

@@ -9,7 +9,8 @@ from srv6dmm.model.policy import Policy
 from srv6dmm.model.state import State
 
 DEPTHS = 8
-"""Orders of one priority: the longer prefixes of one rule come first."""
+"""Orders of one priority: prefixes of one rule come after those that lie in them. Fixed prefixes of
+a domain lie in each other two deep at most: the outside, and what is known in it."""
 
 
 class FlowBook:

@@ -11,6 +11,7 @@ from srv6dmm.core.compression import function, slot_of
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.policy_checks import Fault, PolicyChecker
+from srv6dmm.core.search import Budget, TooHard
 from srv6dmm.core.sids import named_sids
 from srv6dmm.core.topology_fields import did_you_mean
 from srv6dmm.model.flows import (
@@ -114,15 +115,29 @@ class FlowChecker:
     def _possible(self, policy: Policy) -> Iterator[Fault]:
         """Yield why no two routers have a path that the policy allows."""
         policies = {**self._state.policies, policy.name: policy}
-        first: str | None = None
+        try:
+            with self._planner.choices.allowing(Budget()):
+                yield from self._impossible(policy, policies)
+        except TooHard:
+            hard = ", ".join(_hard(policy)) or "the domain"
+            yield ("candidates", f"too hard to find a path for, ask for less: {hard}")
+
+    def _impossible(self, policy: Policy, policies: dict[str, Policy]) -> Iterator[Fault]:
+        first: tuple[str, str] | None = None
+        reasons: list[str] = []
         for head_end, endpoint in islice(self._pairs(policy), _PAIRS):
             choice = self._planner.choices.choose(policy, policies, head_end, endpoint)
-            if not choice.fell_back:
+            if choice.possible:
                 return
             if first is None:
-                reasons = "; ".join(c.reason or "" for c in choice.candidates)
-                first = f"from {head_end} to {endpoint}: {reasons}"
-        yield ("candidates", f"no two routers have a path that it allows; {first or 'none are'}")
+                first = (head_end, endpoint)
+                reasons = [candidate.reason or "" for candidate in choice.candidates]
+        if first is None:
+            yield ("candidates", "no two routers have a path that it allows; there are no two")
+            return
+        reasons += self._planner.choices.why_not(policy, *first)
+        told = f"from {first[0]} to {first[1]}: {'; '.join(reasons)}"
+        yield ("candidates", f"no two routers have a path that it allows; {told}")
 
     def _pairs(self, policy: Policy) -> Iterator[tuple[str, str]]:
         """Yield (head-end, endpoint), those first that the policy names."""
@@ -239,13 +254,37 @@ class FlowChecker:
         counts: Counter[str] = Counter()
         for session in self._state.sessions.values():
             counts.update(self._planner.flow_counts(session, book))
+        attached = {session.mobile_node for session in self._state.sessions.values()}
+        for node in book.nodes() - attached:
+            counts.update(self._planner.flows.expected(node, book))
         for router, count in sorted(counts.items()):
             if count > MAXIMUM_FLOW_ENTRIES:
                 yield (
                     "match",
-                    f"{router} would hold {count} flow entries; {MAXIMUM_FLOW_ENTRIES} are "
-                    "possible: name fewer nodes, or policies by prefix",
+                    f"{router} would hold {count} flow entries with all nodes attached; "
+                    f"{MAXIMUM_FLOW_ENTRIES} are possible: name fewer nodes, or policies by prefix",
                 )
+
+
+def _hard(policy: Policy) -> Iterator[str]:
+    """Say what a policy asks for that makes a search long, the worst first."""
+    for number, candidate in enumerate(policy.candidates):
+        for place, weighted in enumerate(candidate.paths):
+            path, here = weighted.path, f"of candidates[{number}].paths[{place}]"
+            if isinstance(path, ExplicitPath):
+                continue
+            asked = path.constraints
+            required = [
+                *sorted(asked.require_routers),
+                *map(str, sorted(asked.require_links, key=str)),
+                *(f"SRLG {srlg}" for srlg in sorted(asked.require_srlgs)),
+            ]
+            if len(required) > 1:
+                yield f"{len(required)} elements in any order ({', '.join(required)}) {here}"
+            limits = ("maximum_delay_us", "maximum_hops", "maximum_segments", "minimum_mtu")
+            given = [key for key in limits if getattr(asked, key) is not None]
+            if given:
+                yield f"{' and '.join(given)} {here}"
 
 
 def _nodes(rule: FlowRule, groups: dict[str, Group]) -> frozenset[str]:

@@ -2,14 +2,17 @@
 
 Downlink packets meet their rule where they enter the domain, uplink packets at the router that
 serves their node. Uplink rules lead to the networks that the topology knows: a router's fixed
-prefixes. Towards another mobile node, the rules of that one's downlink hold.
+prefixes. Towards another mobile node, the rules of that one's downlink hold: uplink entries pass
+on what goes there, and to whatever else no entry leads.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv6Network
+from ipaddress import IPv6Network, collapse_addresses
+from typing import NamedTuple
 
 from srv6dmm.core.flow_book import FlowBook, order_of
 from srv6dmm.core.paths import NoPath, ShortestPaths
@@ -21,6 +24,19 @@ from srv6dmm.model.state import Binding, Session
 from srv6dmm.model.topology import Node, Role, Topology
 
 ANY = IPv6Network("::/0")
+_REMEMBERED = 16_384
+
+
+class Exit(NamedTuple):
+    """A fixed network that uplink packets may be for, and the router it is behind."""
+
+    prefix: IPv6Network
+    egress: str
+    depth: int
+    """0: none of the others lies in it; else one more than the greatest of those that do."""
+    passes_on: tuple[IPv6Network, ...]
+    """What in it plain routing takes elsewhere: the domain itself, and fixed networks to which
+    no rule leads, because they are behind the same router or nowhere to be reached."""
 
 
 class FlowPlans:
@@ -38,8 +54,10 @@ class FlowPlans:
             self.fixed += [(prefix, node.name) for prefix in {*node.announces, *behind}]
         self.fixed.sort(key=lambda known: (-known[0].prefixlen, known[0], known[1]))
         self._pools = [pool for node in topology.access_routers() for pool in node.pools]
+        self._inside = [*self._pools, topology.domain.sid_block]
+        """Where no rule leads: to mobile nodes, and to the routers themselves."""
+        self._exits: dict[tuple[str, IPv6Network | None], tuple[Exit, ...]] = {}
         self._entrances: dict[IPv6Network | None, frozenset[str]] = {}
-        self._exits: dict[tuple[str, IPv6Network | None], list[tuple[IPv6Network, str]]] = {}
 
     def downlink(
         self, head_end: Node, session: Session, binding: Binding, target: str, book: FlowBook
@@ -85,19 +103,32 @@ class FlowPlans:
             if rule.direction is Direction.DOWNLINK or own is None:
                 continue
             match = rule.match
-            for depth, (peer, egress) in enumerate(self.exits(router.name, match.peer)):
-                if egress == router.name:
+            for way in self.exits(router.name, match.peer):
+                if way.egress == router.name:
                     continue
                 selector = FlowSelector(
                     own,
-                    peer,
+                    way.prefix,
                     match.protocol,
                     match.own_ports,
                     match.peer_ports,
                     match.dscp,
                 )
-                entry = self._entry(rule, selector, depth, router.name, egress, session, book)
-                yield replace(entry, uplink=True)
+                entry = self._entry(
+                    rule, selector, way.depth, router.name, way.egress, session, book
+                )
+                yield replace(entry, uplink=True, passes_on=way.passes_on)
+
+    def expected(self, mobile_node: str, book: FlowBook) -> Counter[str]:
+        """Return how many entries a node that is not attached will put on head-ends at least.
+
+        It will have one prefix. Its uplink entries will be where nobody knows yet.
+        """
+        counts: Counter[str] = Counter()
+        for rule in book.rules(mobile_node):
+            if rule.direction is not Direction.UPLINK and rule.match.own_prefix is None:
+                counts.update(self.entrances(rule.match.peer))
+        return counts
 
     def entrances(self, peer: IPv6Network | None) -> frozenset[str]:
         """Return the head-ends at which packets from a peer may enter the domain."""
@@ -118,22 +149,24 @@ class FlowPlans:
         if not any(peer.subnet_of(prefix) for prefix in inside):
             yield from (node.name for node in head_ends if node.role is Role.BORDER)
 
-    def exits(self, router: str, peer: IPv6Network | None) -> list[tuple[IPv6Network, str]]:
-        """Return (prefix, the router it is behind) of the fixed networks a peer may be in.
+    def exits(self, router: str, peer: IPv6Network | None) -> tuple[Exit, ...]:
+        """Return the fixed networks that a peer outside all pools may be in, and their routers.
 
         The longest first: a packet takes the first that its destination is in. Of several
         routers with the same prefix the nearest is taken, as plain routing does.
         """
         known = self._exits.get((router, peer))
         if known is None:
+            if len(self._exits) >= _REMEMBERED:
+                self._exits.clear()
             known = self._exits[router, peer] = self._find_exits(router, peer)
         return known
 
-    def _find_exits(self, router: str, peer: IPv6Network | None) -> list[tuple[IPv6Network, str]]:
+    def _find_exits(self, router: str, peer: IPv6Network | None) -> tuple[Exit, ...]:
         found: dict[IPv6Network, tuple[int, str]] = {}
         for prefix, egress in self.fixed:
             common = _common(prefix, peer)
-            if common is None:
+            if common is None or any(common.subnet_of(inside) for inside in self._inside):
                 continue
             try:
                 near = (self._paths.distance(router, egress), egress)
@@ -143,12 +176,18 @@ class FlowPlans:
                 prefix.prefixlen == common.prefixlen and near < found[common]
             ):
                 found[common] = near
-        return [
-            (prefix, egress)
-            for prefix, (_, egress) in sorted(
-                found.items(), key=lambda known: (-known[0].prefixlen, known[0])
+        led = {prefix for prefix, (_, egress) in found.items() if egress != router}
+        unled = {*self._inside, *(prefix for prefix, _ in self.fixed)} - led
+        depths = _depths(found)
+        return tuple(
+            Exit(
+                prefix,
+                found[prefix][1],
+                depths[prefix],
+                tuple(collapse_addresses(p for p in unled if p.subnet_of(prefix))),
             )
-        ]
+            for prefix in sorted(found, key=lambda known: (-known.prefixlen, known))
+        )
 
     def choose(self, rule: FlowRule, head_end: str, target: str, book: FlowBook) -> Choice | None:
         """Return what a rule's policy comes to; None when there is no such policy."""
@@ -177,6 +216,20 @@ class FlowPlans:
             session.mobile_node,
             choice.backup if choice is not None else None,
         )
+
+
+def _depths(prefixes: Iterable[IPv6Network]) -> dict[IPv6Network, int]:
+    """Return how deep others are nested in each prefix; 0: none is."""
+    depths: dict[IPv6Network, int] = {}
+    holders: list[IPv6Network] = []
+    for prefix in sorted(prefixes):  # by address, the shorter first: holders are a stack
+        depths[prefix] = 0
+        while holders and not prefix.subnet_of(holders[-1]):
+            holders.pop()
+        holders.append(prefix)
+        for number, holder in enumerate(reversed(holders)):
+            depths[holder] = max(depths[holder], number)
+    return depths
 
 
 def _common(prefix: IPv6Network, other: IPv6Network | None) -> IPv6Network | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, auto
 
 from srv6dmm.core.graph import Graph, Weights
@@ -93,17 +93,18 @@ def in_common(graph: Graph, other: Path) -> set[int]:
     return found | {graph.opposite[number] for number in found}
 
 
-def apart_weights(graph: Graph, weights: Weights, other: Path, legs: int) -> Weights:
-    """Return weights by which having anything in common with another path costs more.
+def apart_weights(graph: Graph, weights: Weights, others: Sequence[Path], legs: int) -> Weights:
+    """Return weights by which having anything in common with other paths costs more.
 
     More than any path with less in common costs: first links count, then routers between the
     ends, then shared risk link groups, then the weights given. `legs` is the number of pieces
     of a path within which no router is passed twice.
     """
-    crossings = graph.crossings(other)
+    crossings = [number for other in others for number in graph.crossings(other)]
     links = {*crossings, *(graph.opposite[number] for number in crossings)}
-    routers = {graph.index[name] for name in other.routers[1:-1]}
-    routers -= {graph.index[other.routers[0]], graph.index[other.routers[-1]]}
+    routers = {graph.index[name] for other in others for name in other.routers[1:-1]}
+    for other in others:
+        routers -= {graph.index[other.routers[0]], graph.index[other.routers[-1]]}
     srlgs = frozenset[int]().union(*(graph.links[number].srlgs for number in crossings))
     risks = [len(link.srlgs & srlgs) if srlgs else 0 for link in graph.links]
     risk = weights.largest * len(graph.names) * legs + 1

@@ -37,8 +37,6 @@ from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.state import CsidSupport, RolloutPhase, Session, SessionKey, State
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
 
-REPAIRED = 64
-"""Domains of so many routers have repairs at every router: each pair of routers takes a search."""
 _REMEMBERED = 1024
 """Sessions whose entries are kept at hand: those in the middle of a roll-out, mostly."""
 
@@ -78,10 +76,9 @@ class Planner:
             working, self.paths, self.sids, compression=self.compression
         )
         self.choices = PolicyPaths(working, self.computation)
-        self._repaired = len(topology.routers()) <= REPAIRED
-        repairs = (
-            Repairs(working, self.paths, self.computation, self.sids) if self._repaired else None
-        )
+        repairs: Repairs | None = None
+        if topology.is_repaired:
+            repairs = Repairs(working, self.paths, self.computation, self.sids)
         supporting = {support.router for support in self.csid}
         self._static = StaticPlans(topology, self.paths, self.sids, repairs, supporting)
         self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
@@ -142,7 +139,7 @@ class Planner:
             self.choices.take_over(before.choices, changes, moves)
             hops = list(moves.hops())
         done("trees")
-        if same and hops is not None and not self._repaired:
+        if same and hops is not None and not topology.is_repaired:
             routes = route_changes(static, self._static, hops)
         else:
             routes = static_changes(static, self._static, self._routers, at_once)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv6Address
 
+from srv6dmm.core.anycast import AnycastGroups
 from srv6dmm.core.graph import Graph
 from srv6dmm.core.link_weights import exclusions
 from srv6dmm.core.sids import named_sids, sid_table
@@ -53,6 +54,9 @@ class PolicyChecker:
         self._owners = {
             sid: router for router, own in self._sids.items() for _, sid in named_sids(own)
         }
+        self._groups = AnycastGroups(self._sids)
+        self._end_dt6 = {own.end_dt6 for own in self._sids.values()}
+        self._end_dx4 = {own.end_dx4 for own in self._sids.values()}
 
     def check(self, candidates: Iterable[CandidatePath], head_end: str, endpoint: str) -> None:
         """Raise PolicyErrors, which holds every fault, when there is one."""
@@ -116,6 +120,17 @@ class PolicyChecker:
         for number, sid in enumerate(segments):
             if sid not in self._owners:
                 yield (f"segments[{number}]", f"{sid} is no SID of a router of this domain")
+            elif sid in self._end_dx4:
+                yield (
+                    f"segments[{number}]",
+                    f"{sid} is End.DX4 of {self._owners[sid]}, which takes IPv4 packets only",
+                )
+            elif sid in self._end_dt6 and number < len(segments) - 1:
+                yield (
+                    f"segments[{number}]",
+                    f"{sid} is End.DT6 of {self._owners[sid]}, which decapsulates: it can only be "
+                    "the last segment",
+                )
         ends_there = endpoint is None or self._ends(segments[-1], endpoint)
         if segments[-1] in self._owners and not ends_there:
             yield (
@@ -129,7 +144,7 @@ class PolicyChecker:
 
     def _ends(self, sid: IPv6Address, endpoint: str) -> bool:
         own = self._sids.get(endpoint)
-        return own is not None and sid in (own.end_dt6, own.end_dx4)
+        return own is not None and sid == own.end_dt6
 
     def dynamic_faults(
         self, path: DynamicPath, head_end: str | None = None, endpoint: str | None = None
@@ -187,6 +202,13 @@ class PolicyChecker:
         if constraints.include_any and constraints.include_any <= constraints.exclude_any:
             names = ", ".join(sorted(constraints.include_any))
             yield ("constraints.exclude_any", f"excludes all of include_any ({names})")
+        unused = {name for name in self._affinities if not self._graph.by_affinity.get(name)}
+        unused -= constraints.exclude_any
+        for name in sorted(constraints.include_all & unused):
+            yield ("constraints.include_all", f"no link between routers has affinity {name}")
+        if constraints.include_any and constraints.include_any <= unused:
+            names = ", ".join(sorted(constraints.include_any))
+            yield ("constraints.include_any", f"no link between routers has affinity {names}")
 
     def _required_faults(self, constraints: Constraints) -> Iterator[Fault]:
         for name in sorted(constraints.require_routers & constraints.avoid_routers):
@@ -225,6 +247,12 @@ class PolicyChecker:
 
     def _waypoint(self, waypoint: Waypoint, avoided: Collection[str]) -> Iterator[str]:
         name, service = waypoint.router, waypoint.service
+        if name in self._groups.sids:
+            if service is not None:
+                yield f"{name} is an anycast group, whose routers are not asked for services"
+            if set(self._groups.members[self._groups.sids[name]]) <= set(avoided):
+                yield f"every router of anycast group {name} is in constraints.avoid_routers"
+            return
         if name not in self._routers:
             yield self._no_router(name)
             return

@@ -6,13 +6,16 @@ valid segment lists share the flows by weight (sections 2.11 and 5.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 
 from srv6dmm.core.computation import PathComputation
+from srv6dmm.core.diagnosis import why_no_path
 from srv6dmm.core.graph import NoPath
 from srv6dmm.core.link_changes import LinkChanges, Moves
+from srv6dmm.core.search import Budget
 from srv6dmm.core.segments import NoSegmentList
 from srv6dmm.core.simulator import NotDelivered, Simulator
 from srv6dmm.model.path import Path, Solution
@@ -26,7 +29,7 @@ from srv6dmm.model.policy import (
     WeightedPath,
 )
 from srv6dmm.model.sid import SegmentList
-from srv6dmm.model.topology import Topology
+from srv6dmm.model.topology import LinkEnd, Topology
 
 _REMEMBERED = 65_536
 _LEAST_INNER_MTU = 1280
@@ -39,6 +42,11 @@ class ListChoice:
     weight: int
     solution: Solution | None
     reason: str | None = None
+    """Why it has none, or what is to be known about the one it has."""
+    drained: LinkEnd | None = None
+    """A drained link that the list crosses."""
+    given: bool = False
+    """The list is the policy's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,13 @@ class Choice:
     """Every path that was found on the way: while they are as good as ever, and others are worse,
     the choice stands. None: it depends on more, such as a path that was not to be found."""
 
+    @property
+    def possible(self) -> bool:
+        """Tell whether a candidate path is valid, or would be but for a link that is drained."""
+        return not self.fell_back or any(
+            way.drained is not None for found in self.candidates for way in found.lists
+        )
+
 
 class PolicyPaths:
     """Choices on one topology, each computed once."""
@@ -75,11 +90,13 @@ class PolicyPaths:
         self._topology = topology
         self._computation = computation
         self._simulator = Simulator(computation.paths, computation.sids, ecmp=computation.ecmp)
-        self._choices: dict[tuple[Policy, Policy | None, str, str], Choice] = {}
+        self._choices: dict[tuple[tuple[Policy, ...], str, str], Choice] = {}
         self._plain: dict[tuple[str, str], Choice] = {}
         self._owners: dict[IPv6Address, str] = {
             own.end_dt6: router for router, own in computation.sids.items()
         }
+        self._drained = {end for link in topology.links if link.drained for end in link.ends()}
+        self._links = {end: link for link in topology.links for end in link.ends()}
 
     def choose(
         self, policy: Policy, policies: Mapping[str, Policy], head_end: str, endpoint: str
@@ -89,13 +106,30 @@ class PolicyPaths:
         Never raises for want of a path: the choice then says what is done instead. Without any
         way to the endpoint there are no lists, whatever the policy says.
         """
-        other = policies.get(policy.disjoint_from) if policy.disjoint_from else None
-        key = (policy, other, head_end, endpoint)
+        return self._chosen(policy_chain(policy, policies), head_end, endpoint)
+
+    def why_not(self, policy: Policy, head_end: str, endpoint: str) -> list[str]:
+        """Name the elements for which the computed paths of a policy are not valid."""
+        found: list[str] = []
+        for number, candidate in enumerate(policy.candidates):
+            for place, weighted in enumerate(candidate.paths):
+                if isinstance(weighted.path, DynamicPath):
+                    why = why_no_path(self._computation, head_end, endpoint, weighted.path)
+                    found += [f"candidates[{number}].paths[{place}]: {why}"] if why else []
+        return found
+
+    def allowing(self, budget: Budget) -> AbstractContextManager[None]:
+        """Have all that is computed in the block raise TooHard when it spent a budget."""
+        return self._computation.allowing(budget)
+
+    def _chosen(self, chain: tuple[Policy, ...], head_end: str, endpoint: str) -> Choice:
+        """Return what the first of a chain comes to, each apart from what follows it."""
+        key = (chain, head_end, endpoint)
         choice = self._choices.get(key)
         if choice is None:
             if len(self._choices) >= _REMEMBERED:
                 self._choices.clear()
-            choice = self._choices[key] = self._choose(policy, other, head_end, endpoint)
+            choice = self._choices[key] = self._choose(chain, head_end, endpoint)
         return choice
 
     def take_over(self, before: PolicyPaths, changes: LinkChanges, moves: Moves) -> None:
@@ -118,35 +152,57 @@ class PolicyPaths:
         self._choices.update((key, one) for key, one in before._choices.items() if stands(one))
         self._plain.update((key, one) for key, one in before._plain.items() if stands(one))
 
-    def _choose(self, policy: Policy, other: Policy | None, head_end: str, endpoint: str) -> Choice:
+    def _choose(self, chain: tuple[Policy, ...], head_end: str, endpoint: str) -> Choice:
         limited = self._computation.limited_by_lists
-        apart = self._path_of(other, head_end, endpoint) if other is not None else None
-        looked: list[CandidateChoice] = []
-        active: tuple[CandidatePath, tuple[ListChoice, ...]] | None = None
-        for candidate in sorted(policy.candidates, key=lambda c: -c.preference):
-            lists = tuple(
-                self._list(weighted, head_end, endpoint, apart) for weighted in candidate.paths
+        choice = self._judge(chain, head_end, endpoint)
+        computed = all(
+            isinstance(weighted.path, DynamicPath) and not self._by_group(weighted.path)
+            for candidate in chain[0].candidates
+            for weighted in candidate.paths
+        )
+        certain = computed and len(chain) == 1 and not choice.fell_back
+        if certain and limited == self._computation.limited_by_lists:
+            return choice
+        return replace(choice, grounds=None)
+
+    def _by_group(self, wanted: DynamicPath) -> bool:
+        """Tell whether a path passes an anycast group, whose nearest router may be another."""
+        return any(waypoint.router not in self._topology.nodes for waypoint in wanted.waypoints)
+
+    def _judge(self, chain: tuple[Policy, ...], head_end: str, endpoint: str) -> Choice:
+        policy, others = chain[0], chain[1:]
+        paths = self._chosen(others, head_end, endpoint).paths if others else ()
+        apart = tuple(path for path in paths if len(path.routers) > 1)
+        judged = [
+            (
+                candidate,
+                _told_apart(
+                    self._list(weighted, head_end, endpoint, apart) for weighted in candidate.paths
+                ),
             )
-            valid = any(choice.solution is not None for choice in lists)
-            reason = None
-            if not valid:
-                reason = "; ".join(choice.reason or "" for choice in lists)
-            elif active is not None:
-                reason = f"a candidate path of preference {active[0].preference} is valid"
-            else:
-                active = (candidate, lists)
-            looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
-        if active is not None:
-            choice = self._made(active[0], active[1], tuple(looked))
-            weighted = [weighted.path for one in policy.candidates for weighted in one.paths]
-            computed = all(isinstance(path, DynamicPath) for path in weighted)
-            if computed and other is None and limited == self._computation.limited_by_lists:
-                return choice
-            return replace(choice, grounds=None)
+            for candidate in sorted(policy.candidates, key=lambda c: -c.preference)
+        ]
+        # A drained link is to carry only what has no other way: first others that are valid as
+        # well are taken, then what is computed, which has no other way within its constraints.
+        for passed_over in (_drained, _drained_as_given):
+            active, looked = _first_valid(judged, passed_over)
+            if active is not None:
+                return self._made(*active, looked)
+        shortest = self.shortest(head_end, endpoint)
+        drained = any(choice.drained for _, choices in judged for choice in choices)
+        if drained:
+            rather = policy.invalid is Invalid.SHORTEST and shortest.lists
+            if not rather or any(map(self._drains, shortest.paths)):
+                active, looked = _first_valid(judged, lambda choice: False)
+                if active is not None:
+                    return self._made(*active, looked)
         if policy.invalid is Invalid.DROP:
-            return Choice((), (), None, None, tuple(looked), fell_back=True)
-        plain = self.shortest(head_end, endpoint)
-        return replace(plain, candidates=tuple(looked), fell_back=True, grounds=None)
+            return Choice((), (), None, None, looked, fell_back=True)
+        return replace(shortest, candidates=looked, fell_back=True)
+
+    def _drains(self, path: Path) -> LinkEnd | None:
+        """Return a drained link that a path crosses, if there is one."""
+        return next((end for end in path.crossings() if end in self._drained), None)
 
     def shortest(self, head_end: str, endpoint: str) -> Choice:
         """Return what packets take that no rule says anything of: one segment, plain routing.
@@ -166,7 +222,7 @@ class PolicyPaths:
             return Choice((), (), None, None, (CandidateChoice(0, lists, False, str(error)),))
         segments = (self._computation.sids[endpoint].end_dt6,)
         measures = self._computation.measures(path)
-        mtu = measures.link_mtu - self._topology.domain.encap_mode.overhead(1)
+        mtu = self._computation.inner_mtu(measures, 1)
         choice = ListChoice(1, Solution(path, segments, measures, mtu))
         candidate = CandidatePath((WeightedPath(DynamicPath()),))
         return self._made(candidate, (choice,), (CandidateChoice(0, (choice,), True),))
@@ -182,16 +238,17 @@ class PolicyPaths:
             for choice, weighted in zip(choices, candidate.paths, strict=True)
             if choice.solution is not None
         ]
-        lists = tuple(
-            self.steering_list(choice.solution, choice.weight)
-            for choice, _ in valid
-            if choice.solution is not None
-        )
-        paths = tuple(choice.solution.path for choice, _ in valid if choice.solution is not None)
+        shares: dict[SegmentList, tuple[Solution, int]] = {}
+        """Lists that are the same are one, with the weights of all."""
+        for choice, _ in valid:
+            if choice.solution is not None:
+                segments = choice.solution.segments
+                _, weight = shares.get(segments, (None, 0))
+                shares[segments] = (choice.solution, weight + choice.weight)
+        lists = tuple(self.steering_list(solution, weight) for solution, weight in shares.values())
+        paths = tuple(solution.path for solution, _ in shares.values())
         wanted = valid[0][1].path
-        backup, grounds = self._backup(
-            paths[0], wanted if isinstance(wanted, DynamicPath) else None
-        )
+        backup, grounds = self._backup(paths, wanted if isinstance(wanted, DynamicPath) else None)
         solutions = [choice.solution for other in looked for choice in other.lists]
         found = [solution.path for solution in solutions if solution is not None]
         certain = grounds is not None and len(found) == len(solutions)
@@ -205,20 +262,21 @@ class PolicyPaths:
         )
 
     def _backup(
-        self, path: Path, wanted: DynamicPath | None
+        self, paths: tuple[Path, ...], wanted: DynamicPath | None
     ) -> tuple[Solution | None, list[Path] | None]:
-        """Return the solution with least in common, if it leaves the head-end another way.
+        """Return the solution with least in common with all, if it leaves the head-end another way.
 
         What the flow asks for is kept where that can be; a broken promise is better than none.
         With it come all paths looked at; None where one was not to be found.
         """
-        found: list[Path] | None = [path]
-        if len(path.routers) < 2:
+        found: list[Path] | None = [*paths]
+        if any(len(path.routers) < 2 for path in paths):
             return None, found
         limited = self._computation.limited_by_lists
+        left_by = {path.interfaces[0] for path in paths}
         for asked in dict.fromkeys((wanted or DynamicPath(), DynamicPath())):
             try:
-                solution = self._computation.backup(path, asked).solution
+                solution = self._computation.backup(paths[0], asked, paths[1:]).solution
             except (NoPath, NoSegmentList):
                 found = None
                 continue
@@ -226,23 +284,41 @@ class PolicyPaths:
                 found = None
             if found is not None:
                 found.append(solution.path)
-            if solution.path.interfaces[0] != path.interfaces[0]:
+            if solution.path.interfaces[0] not in left_by:
                 return solution, found
         return None, found
 
     def _list(
-        self, weighted: WeightedPath, head_end: str, endpoint: str, apart: Path | None
+        self, weighted: WeightedPath, head_end: str, endpoint: str, apart: tuple[Path, ...]
     ) -> ListChoice:
         try:
             if isinstance(weighted.path, ExplicitPath):
                 solution = self._explicit(weighted.path.segments, head_end, endpoint)
-            elif apart is not None:
-                solution = self._computation.backup(apart, weighted.path).solution
+            elif apart:
+                solution = self._computation.backup(apart[0], weighted.path, apart[1:]).solution
             else:
                 solution = self._computation.solve(head_end, endpoint, weighted.path)
         except (NoPath, NoSegmentList, NotDelivered) as error:
             return ListChoice(weighted.weight, None, str(error))
-        return ListChoice(weighted.weight, solution)
+        return ListChoice(
+            weighted.weight,
+            solution,
+            self._in_common(solution.path, apart),
+            self._drains(solution.path),
+            isinstance(weighted.path, ExplicitPath),
+        )
+
+    def _in_common(self, path: Path, apart: tuple[Path, ...]) -> str | None:
+        """Say what a path shares with those it was to be disjoint from: links, or else routers."""
+        theirs = {self._links[end] for other in apart for end in other.crossings()}
+        links = [str(end) for end in path.crossings() if self._links[end] in theirs]
+        if links:
+            return f"it shares {', '.join(links)} with the policy it is to be disjoint from"
+        between = {router for other in apart for router in other.routers[1:-1]}
+        routers = [router for router in path.routers[1:-1] if router in between]
+        if routers:
+            return f"it shares {', '.join(routers)} with the policy it is to be disjoint from"
+        return None
 
     def _explicit(self, given: SegmentList, head_end: str, endpoint: str) -> Solution:
         """Return a list as given, ended by the endpoint's End.DT6 if it ends otherwise.
@@ -261,15 +337,10 @@ class PolicyPaths:
         walked = self._simulator.paths(head_end, segments)
         path = min(walked, key=lambda path: (path.routers, path.interfaces))
         measures = self._computation.measures(path)
-        mtu = measures.link_mtu - self._topology.domain.encap_mode.overhead(len(segments))
+        mtu = self._computation.inner_mtu(measures, len(segments))
         if mtu < _LEAST_INNER_MTU:
             raise NoSegmentList(f"it leaves {mtu} bytes to a packet; IPv6 needs 1280")
         return Solution(path, segments, measures, mtu)
-
-    def _path_of(self, policy: Policy, head_end: str, endpoint: str) -> Path | None:
-        """Return the path that another policy takes between the same ends."""
-        paths = self.choose(replace(policy, disjoint_from=None), {}, head_end, endpoint).paths
-        return paths[0] if paths and len(paths[0].routers) > 1 else None
 
     def steering_list(self, solution: Solution, weight: int = 1) -> SteeringList:
         """Return a solution as head-ends are told it. The path has a link at least."""
@@ -281,3 +352,69 @@ class PolicyPaths:
             solution.measures.link_mtu,
             weight,
         )
+
+
+_Judged = tuple[CandidatePath, tuple[ListChoice, ...]]
+
+
+def policy_chain(policy: Policy, policies: Mapping[str, Policy]) -> tuple[Policy, ...]:
+    """Return a policy, the one it is to be disjoint from, the one that is to be, and so on."""
+    chain = [policy]
+    names = {policy.name}
+    while (name := chain[-1].disjoint_from) is not None and name not in names:
+        other = policies.get(name)
+        if other is None:
+            break
+        chain.append(other)
+        names.add(name)
+    return tuple(chain)
+
+
+def _first_valid(
+    judged: Sequence[_Judged], passed_over: Callable[[ListChoice], bool]
+) -> tuple[_Judged | None, tuple[CandidateChoice, ...]]:
+    """Return the active candidate path with its valid lists, and what is to say of each.
+
+    Lists that are passed over count as invalid.
+    """
+    looked: list[CandidateChoice] = []
+    active: _Judged | None = None
+    for candidate, found in judged:
+        lists = tuple(_without(choice) if passed_over(choice) else choice for choice in found)
+        valid = any(choice.solution is not None for choice in lists)
+        reason = None
+        if not valid:
+            reason = "; ".join(choice.reason or "" for choice in lists)
+        elif active is not None:
+            reason = f"a candidate path of preference {active[0].preference} is valid"
+        else:
+            active = (candidate, lists)
+        looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
+    return active, tuple(looked)
+
+
+def _told_apart(choices: Iterable[ListChoice]) -> tuple[ListChoice, ...]:
+    """Say of lists that are the same as an earlier one that they are."""
+    first: dict[SegmentList, int] = {}
+    told: list[ListChoice] = []
+    for number, choice in enumerate(choices):
+        if choice.solution is not None:
+            place = first.setdefault(choice.solution.segments, number)
+            if place != number:
+                same = f"it is the list of paths[{place}] too: their weights add up"
+                told.append(replace(choice, reason=same))
+                continue
+        told.append(choice)
+    return tuple(told)
+
+
+def _drained(choice: ListChoice) -> bool:
+    return choice.drained is not None
+
+
+def _drained_as_given(choice: ListChoice) -> bool:
+    return choice.drained is not None and choice.given
+
+
+def _without(choice: ListChoice) -> ListChoice:
+    return replace(choice, solution=None, reason=f"it crosses {choice.drained}, which is drained")

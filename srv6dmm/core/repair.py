@@ -1,10 +1,15 @@
-"""Repairs: where a router leads packets whose own next link has just failed (TI-LFA).
+"""Repairs: where a router leads packets whose own next link has just failed.
 
-A repair is a segment list along the path that routes will take when all have converged. It holds
-before that, too: it is made of segments that lead along the path by the routes that others have
-now. Packets get a header of their own for it, which ends at an End.DT6: from there they go on by
-plain routing. Of the failures that a dead link may be, the greatest that leaves a path is
-protected against: neighbour and shared risk links, the neighbour, shared risk links, the link.
+The best repair is another next hop from which plain routing leads past what failed, not back here
+(a loop-free alternate, RFC 5286): packets stay as they are, and a router without SIDs can do it.
+Else it is a segment list along the path that routes will take when all have converged (TI-LFA, RFC
+9855). It holds before that, too: it is made of segments that lead along the path by the routes that
+others have now. Packets get a header of their own for it, which ends at an End.DT6: from there they
+go on by plain routing. Links have room for it (Topology.repair_overhead), but for one: whoever
+meets two failures on its way may find a packet too big.
+
+Of the failures that a dead link may be, the greatest that leaves a way is protected against:
+neighbour and shared risk links, the neighbour, shared risk links, the link.
 """
 
 from __future__ import annotations
@@ -36,22 +41,76 @@ class Repairs:
         self._computation = computation
         self._sids = sids
         self._links = {end: link for link in topology.links for end in link.ends()}
-        self._known: dict[tuple[str, str, str], Solution | None] = {}
+        self._near: dict[str, list[tuple[LinkEnd, LinkEnd, Link]]] = {}
+        """Router -> (its end, the other end, link)."""
+        for link in topology.core_links():
+            for here, there in (link.ends(), link.ends()[::-1]):
+                self._near.setdefault(here.node, []).append((here, there, link))
+        self._known: dict[tuple[str, str, str], SteeringList | None] = {}
+        self._encapsulates = topology.domain.max_segments > 1
+        """With one segment a list leads nowhere that a next hop would not."""
 
     def towards(self, router: str, target: str) -> SteeringList | None:
         """Return where packets from a router to another go when their next link fails.
 
-        None where no list leads around it, and at a router without SIDs, which makes no headers.
+        Without segments: to that next hop as they are. None where nothing leads around it.
         """
-        if router not in self._sids:
-            return None
         try:
             interface, neighbour = self._paths.next_hop(router, target)
         except NoPath:
             return None
-        solution = self._solution(router, interface, neighbour, target)
-        if solution is None:
+        return self._repair(router, interface, neighbour, target)
+
+    def of_adjacency(self, router: str, interface: str) -> str | None:
+        """Return an interface for packets to an End.X SID whose own interface is dead."""
+        link = self._links.get(LinkEnd(router, interface))
+        if link is None:
             return None
+        neighbour = (link.b if link.a.node == router else link.a).node
+        repair = self._repair(router, interface, neighbour, neighbour)
+        return repair.interface if repair is not None else None
+
+    def _repair(
+        self, router: str, interface: str, neighbour: str, target: str
+    ) -> SteeringList | None:
+        key = (router, interface, target)
+        if key not in self._known:
+            self._known[key] = self._find(router, interface, neighbour, target)
+        return self._known[key]
+
+    def _find(
+        self, router: str, interface: str, neighbour: str, target: str
+    ) -> SteeringList | None:
+        link = self._links[LinkEnd(router, interface)]
+        for constraints in _protections(router, interface, neighbour, target, link):
+            alternate = self._alternate(router, target, constraints)
+            if alternate is not None:
+                return alternate
+            if self._encapsulates and router in self._sids:
+                solution = self._around(router, target, constraints)
+                if solution is not None:
+                    return self._led(solution)
+        return None
+
+    def _alternate(self, router: str, target: str, constraints: Constraints) -> SteeringList | None:
+        """Return the best next hop that packets to the target do not come back from."""
+        best: tuple[int, str, LinkEnd, Link] | None = None
+        for here, there, link in self._near.get(router, ()):
+            if here in constraints.avoid_links or link.srlgs & constraints.avoid_srlgs:
+                continue
+            if there.node in constraints.avoid_routers:
+                continue
+            if not self._safe(there.node, target, router, constraints):
+                continue
+            cost = link.igp_metric + self._paths.distance(there.node, target)
+            if best is None or (cost, here.interface) < best[:2]:
+                best = (cost, here.interface, there, link)
+        if best is None:
+            return None
+        _, interface, there, link = best
+        return SteeringList((), interface, self._topology.nodes[there.node].link_local, link.mtu)
+
+    def _led(self, solution: Solution) -> SteeringList:
         path = solution.path
         return SteeringList(
             solution.segments,
@@ -59,31 +118,6 @@ class Repairs:
             self._topology.nodes[path.routers[1]].link_local,
             solution.measures.link_mtu,
         )
-
-    def of_adjacency(self, router: str, interface: str) -> str | None:
-        """Return an interface for packets to an End.X SID whose own interface is dead."""
-        link = self._links.get(LinkEnd(router, interface))
-        if link is None or router not in self._sids:
-            return None
-        neighbour = (link.b if link.a.node == router else link.a).node
-        solution = self._solution(router, interface, neighbour, neighbour)
-        return solution.path.interfaces[0] if solution is not None else None
-
-    def _solution(
-        self, router: str, interface: str, neighbour: str, target: str
-    ) -> Solution | None:
-        key = (router, interface, target)
-        if key not in self._known:
-            self._known[key] = self._find(router, interface, neighbour, target)
-        return self._known[key]
-
-    def _find(self, router: str, interface: str, neighbour: str, target: str) -> Solution | None:
-        link = self._links[LinkEnd(router, interface)]
-        for constraints in _protections(router, interface, neighbour, target, link):
-            found = self._around(router, target, constraints)
-            if found is not None:
-                return found
-        return None
 
     def _around(self, router: str, target: str, constraints: Constraints) -> Solution | None:
         """Return the best list around what is avoided, to the target or to where it is safe."""

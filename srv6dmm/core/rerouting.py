@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.link_changes import hop
 from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.core.policy_paths import policy_chain
 from srv6dmm.core.session_plans import SessionPlans, steering_target
 from srv6dmm.core.static_plans import StaticPlans
 from srv6dmm.core.update_order import ordered_rounds
@@ -70,7 +71,7 @@ class SessionChanges:
         self._after = after
         self._head_ends = tuple(head_ends)
         self._book = book
-        self._pairs: dict[tuple[Policy | None, Policy | None, str, str], bool] = {}
+        self._pairs: dict[tuple[tuple[Policy, ...], str, str], bool] = {}
         self._moved: dict[tuple[str | None, str], tuple[str, ...]] = {}
         self._exits: dict[tuple[str, str], bool] = {}
 
@@ -143,7 +144,7 @@ class SessionChanges:
         before = self._before.flows.exits(router, rule.match.peer)
         after = self._after.flows.exits(router, rule.match.peer)
         return before != after or any(
-            self._differ(rule.policy, router, egress) for _, egress in after if egress != router
+            self._differ(rule.policy, router, way.egress) for way in after if way.egress != router
         )
 
     def _differ(self, name: str | None, head_end: str, target: str) -> bool:
@@ -152,8 +153,7 @@ class SessionChanges:
         policy = policies.get(name) if name is not None else None
         if policy is None and name is not None:
             return False
-        other = policies.get(policy.disjoint_from or "") if policy is not None else None
-        key = (policy, other, head_end, target)
+        key = (policy_chain(policy, policies) if policy is not None else (), head_end, target)
         found = self._pairs.get(key)
         if found is None:
             old, new = (

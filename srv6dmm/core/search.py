@@ -21,10 +21,13 @@ from math import inf
 from srv6dmm.core.compression import ALONE, after, containers
 from srv6dmm.core.graph import MAXIMUM_MTU, Graph, NoPath, Weights
 from srv6dmm.core.paths import ShortestPaths
+from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.sid import EncapMode
 
-MAXIMUM_LABELS = 200_000
-"""Labels looked at before a search is given up: some seconds."""
+MAXIMUM_WORK = 2_000_000
+"""Comparisons of labels before a search is given up: about a second."""
+LOOK = 25
+"""What looking at a label takes, in comparisons."""
 
 Crossings = tuple[int, ...]
 
@@ -35,7 +38,26 @@ slots first, and each further one starts later. See RFC 8402 section 3 and core.
 
 
 class SearchLimit(NoPath):
-    """There may be a path, but it was not found among MAXIMUM_LABELS labels."""
+    """There may be a path, but it was not found within MAXIMUM_WORK."""
+
+
+class TooHard(Srv6dmmError):
+    """Several searches together took more work than they were allowed."""
+
+
+class Budget:
+    """Work that searches may still do, in comparisons of labels."""
+
+    def __init__(self, work: int = MAXIMUM_WORK, error: type[Srv6dmmError] = TooHard) -> None:
+        """`error` is raised when it is spent."""
+        self._all = self._left = work
+        self._error = error
+
+    def spend(self, work: int) -> None:
+        """Take note of work that was done."""
+        self._left -= work
+        if self._left < 0:
+            raise self._error(f"gave up after {self._all} comparisons; loosen the constraints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +108,10 @@ class Problem:
     required: int = 0
     """All bits."""
     lists: ListLimits | None = None
-    maximum_labels: int = MAXIMUM_LABELS
-    """The search is given up after so many."""
+    maximum_work: int = MAXIMUM_WORK
+    """The search is given up after so many comparisons."""
+    allowance: Budget | None = None
+    """Of this search and others together."""
 
     @property
     def limited(self) -> bool:
@@ -126,20 +150,24 @@ _NO_SPUR = Spur((), frozenset())
 def search(problem: Problem, spur: Spur = _NO_SPUR) -> tuple[float, Crossings]:
     """Return (weight, crossings) of the best path that starts with the spur's root.
 
-    Raises NoPath when there is none, SearchLimit when the search was given up.
+    Raises NoPath when there is none, SearchLimit when the search was given up, and TooHard when
+    it took the last of the problem's allowance.
     """
+    budgets = [Budget(problem.maximum_work, SearchLimit)]
+    if problem.allowance is not None:
+        budgets.append(problem.allowance)
     if spur is _NO_SPUR and not problem.limited and not problem.waypoints:
-        return _lightest(problem)
+        return _lightest(problem, budgets)
     revisited: frozenset[int] = frozenset()
     while True:
-        found = _Search(problem, spur, revisited).run()
+        found = _Search(problem, spur, revisited, budgets).run()
         again = _passed_twice(problem, found.crossings)
         if not again:
             return found.weight, found.crossings
         revisited |= again
 
 
-def _lightest(problem: Problem) -> tuple[float, Crossings]:
+def _lightest(problem: Problem, budgets: Sequence[Budget]) -> tuple[float, Crossings]:
     """Search where nothing but the weight matters: the first label at a router is its best."""
     graph, values, to_go = problem.graph, problem.weights.values, problem.to_go[0]
     heads, target = graph.heads, problem.target
@@ -154,8 +182,8 @@ def _lightest(problem: Problem) -> tuple[float, Crossings]:
         if router in left:
             continue
         left.add(router)
-        if len(left) > problem.maximum_labels:
-            raise _gave_up(problem)
+        for budget in budgets:
+            budget.spend(LOOK)
         for number in graph.leaving[router]:
             head = heads[number]
             further = weight + values[number]
@@ -163,12 +191,6 @@ def _lightest(problem: Problem) -> tuple[float, Crossings]:
             if least < inf and head not in left:
                 heapq.heappush(near, (least, (*crossings, number), further, head))
     raise _none(problem)
-
-
-def _gave_up(problem: Problem) -> SearchLimit:
-    return SearchLimit(
-        f"gave up after {problem.maximum_labels} beginnings of a path; loosen the constraints"
-    )
 
 
 def _none(problem: Problem) -> NoPath:
@@ -195,7 +217,10 @@ def _passed_twice(problem: Problem, crossings: Crossings) -> frozenset[int]:
 
 
 class _Search:
-    def __init__(self, problem: Problem, spur: Spur, in_mind: frozenset[int]) -> None:
+    def __init__(
+        self, problem: Problem, spur: Spur, in_mind: frozenset[int], budgets: Sequence[Budget]
+    ) -> None:
+        self._budgets = budgets
         self._problem = problem
         self._spur = spur
         self._in_mind = in_mind
@@ -207,16 +232,12 @@ class _Search:
         near: list[tuple[float, Crossings, _Label]] = []
         if self._within_limits(start):
             self._push(near, start)
-        looked = 0
         while near:
             label = heapq.heappop(near)[2]
             if self._arrived(label):
                 return label
             if self._dominated(label):
                 continue
-            looked += 1
-            if looked > problem.maximum_labels:
-                raise _gave_up(problem)
             for number in problem.graph.leaving[label.router]:
                 if label is start and number in self._spur.barred:
                     continue
@@ -354,10 +375,17 @@ class _Search:
     def _dominated(self, label: _Label) -> bool:
         """Tell whether a label that was looked at is as good; else keep this one."""
         kept = self._kept.setdefault((label.router, label.passed), [])
-        if any(self._as_good(other, label) for other in kept):
-            return True
-        kept.append(label)
-        return False
+        compared, dominated = 0, False
+        for other in kept:
+            compared += 1
+            if self._as_good(other, label):
+                dominated = True
+                break
+        for budget in self._budgets:
+            budget.spend(compared if dominated else compared + LOOK)
+        if not dominated:
+            kept.append(label)
+        return dominated
 
     def _as_good(self, one: _Label, other: _Label) -> bool:
         """Tell whether whatever `other` can become, `one` can become too.

@@ -192,7 +192,7 @@ def _check_owner(sids: Mapping[str, RouterSids], router: str, sid: IPv6Address) 
     if own is None:
         raise NoSegmentList(f"{router} has no locator, so no path can end there; give it one")
     locator = IPv6Network((own.end, LOCATOR_LENGTH), strict=False)
-    if sid not in locator:
+    if sid not in locator and sid not in own.anycast.values():
         raise NoSegmentList(f"the SID {sid} is not in {locator}, the locator of {router}")
 
 

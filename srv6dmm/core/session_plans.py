@@ -136,7 +136,9 @@ class SessionPlans:
         do, and the one that is left until its late packets are through.
         """
         node = self._topology.nodes[router]
-        if session.phase is SessionPhase.DETACH_WAIT or not book.rules(session.mobile_node):
+        if session.phase is SessionPhase.DETACH_WAIT or session.unruled:
+            return
+        if not book.rules(session.mobile_node):
             return
         target = steering_target(session)
         delivers = router == session.serving or (

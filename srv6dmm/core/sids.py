@@ -39,7 +39,7 @@ def core_interfaces(topology: Topology, router: str) -> list[str]:
 def named_sids(sids: RouterSids) -> Iterator[tuple[str, IPv6Address]]:
     """Yield (name, SID) of each SID of a router.
 
-    Names are end, end-dt6, end-dx4, "end-x INTERFACE" and "service NAME".
+    Names are end, end-dt6, end-dx4, "end-x INTERFACE", "service NAME" and "anycast GROUP".
     """
     yield ("end", sids.end)
     yield ("end-dt6", sids.end_dt6)
@@ -49,6 +49,8 @@ def named_sids(sids: RouterSids) -> Iterator[tuple[str, IPv6Address]]:
         yield (f"end-x {interface}", sid)
     for name, sid in sids.services.items():
         yield (f"service {name}", sid)
+    for name, sid in sids.anycast.items():
+        yield (f"anycast {name}", sid)
 
 
 def _sids(node: Node, interfaces: list[str]) -> RouterSids:
@@ -70,6 +72,7 @@ def _sids(node: Node, interfaces: list[str]) -> RouterSids:
             for number, interface in enumerate(interfaces, start=1)
         },
         services=dict(node.services),
+        anycast=dict(node.anycast),
     )
 
 

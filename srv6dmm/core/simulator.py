@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 
+from srv6dmm.core.anycast import AnycastGroups
 from srv6dmm.core.compression import Compression
 from srv6dmm.core.graph import NoPath
 from srv6dmm.core.paths import ShortestPaths
@@ -44,9 +45,14 @@ class Simulator:
         self._paths = paths
         self._ecmp = ecmp
         graph = paths.graph
+        self._groups = AnycastGroups(sids)
         self._owners: dict[IPv6Address, int] = {}
         self._adjacencies: dict[IPv6Address, int] = {}
         """End.X SID -> the crossing behind its interface."""
+        self._cut: dict[IPv6Address, str] = {}
+        """End.X SID -> its interface, where no link is any more."""
+        self._ends: set[IPv6Address] = set()
+        """SIDs that take the outer header off."""
         for router, own in sids.items():
             for _, sid in named_sids(own):
                 self._owners[sid] = graph.index[router]
@@ -54,12 +60,16 @@ class Simulator:
                 number = graph.crossing(router, interface)
                 if number is not None:
                     self._adjacencies[sid] = number
+                else:
+                    self._cut[sid] = f"{router}:{interface}"
+            self._ends |= {own.end_dt6, *([own.end_dx4] if own.end_dx4 is not None else [])}
 
     def paths(self, head_end: str, segments: Sequence[IPv6Address]) -> frozenset[Path]:
         """Return every path that a packet encapsulated at the head-end may take to its end.
 
-        Raises NotDelivered for an unknown SID, for one that cannot be reached, and when there
-        are more than MAXIMUM_PATHS.
+        Raises NotDelivered for an unknown SID, for one that cannot be reached, for an End.X whose
+        link is gone, for one that decapsulates before the last, and when there are more than
+        MAXIMUM_PATHS.
         """
         graph = self._paths.graph
         try:
@@ -68,10 +78,16 @@ class Simulator:
             raise NotDelivered(str(error)) from error
         ways: set[_Crossings] = {()}
         here = source
+        over: IPv6Address | None = None
         for sid in (sid for given in segments for sid in self._compression.expand(given)):
-            target = self._owners.get(sid)
+            target = self._owner(here, sid)
             if target is None:
                 raise NotDelivered(f"{sid} is no SID of this domain")
+            if over:
+                raise NotDelivered(f"{over} decapsulates, so that {sid} is never reached")
+            if sid in self._cut:
+                raise NotDelivered(f"the link of {sid} is gone: {self._cut[sid]}")
+            over = sid if sid in self._ends else None
             legs = self._travel(here, target)
             here = target
             adjacency = self._adjacencies.get(sid)
@@ -82,6 +98,16 @@ class Simulator:
                 raise NotDelivered(f"there are more than {MAXIMUM_PATHS} paths")
             ways = {way + leg for way in ways for leg in legs}
         return frozenset(graph.path(source, way) for way in ways)
+
+    def _owner(self, here: int, sid: IPv6Address) -> int | None:
+        """Return the router to which packets for a SID go from a router."""
+        if sid not in self._groups.members:
+            return self._owners.get(sid)
+        graph = self._paths.graph
+        try:
+            return graph.index[self._groups.nearest(self._paths, graph.names[here], sid)]
+        except NoPath as error:
+            raise NotDelivered(str(error)) from error
 
     def _travel(self, start: int, target: int) -> set[_Crossings]:
         """Return every way the underlay may take between two routers."""

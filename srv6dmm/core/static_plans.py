@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from ipaddress import IPv6Address, IPv6Network
 
+from srv6dmm.core.anycast import AnycastGroups
 from srv6dmm.core.compression import base
 from srv6dmm.core.paths import NoPath, ShortestPaths
 from srv6dmm.core.repair import Repairs
@@ -58,6 +60,7 @@ class StaticPlans:
         self._core_links = declared.core_links()
         lengths = {node.locator.prefix.prefixlen for node in declared.routers() if node.locator}
         self._locator_length = lengths.pop() if len(lengths) == 1 else 0
+        self._groups = AnycastGroups(sids)
         self._made: dict[str, dict[str, PlanEntry]] = {}
 
     def entries(self, router: str) -> dict[str, PlanEntry]:
@@ -84,6 +87,9 @@ class StaticPlans:
         for other in self._topology.routers():
             if other.name != node.name:
                 yield from self._routes(node, other)
+        for sid, members in self._groups.members.items():
+            if node.name not in members:
+                yield from self._anycast_route(node, sid)
 
     def _routes(self, node: Node, other: Node) -> Iterator[UnderlayRoute]:
         try:
@@ -96,6 +102,17 @@ class StaticPlans:
         repair = self._repairs.towards(node.name, other.name) if self._repairs else None
         for prefix in (*locator, *other.pools, *other.announces, *behind):
             yield UnderlayRoute(prefix, ((interface, via),), repair)
+
+    def _anycast_route(self, node: Node, sid: IPv6Address) -> Iterator[UnderlayRoute]:
+        """Yield the route to the nearest of the routers that have a SID."""
+        try:
+            member = self._groups.nearest(self._paths, node.name, sid)
+            interface, neighbour = self._paths.next_hop(node.name, member)
+        except NoPath:
+            return
+        via = self._topology.nodes[neighbour].link_local
+        repair = self._repairs.towards(node.name, member) if self._repairs else None
+        yield UnderlayRoute(IPv6Network((sid, 128)), ((interface, via),), repair)
 
     def _settings(self, node: Node) -> RouterSettings:
         domain = self._topology.domain
@@ -123,6 +140,8 @@ class StaticPlans:
         if node.name in self._csid:
             yield micro_node(sids)
         yield LocalSid(sids.end_dt6, Behavior.END_DT6, table=MAIN_TABLE)
+        for sid in sids.anycast.values():
+            yield LocalSid(sid, Behavior.END)
         if sids.end_dx4 is not None:
             yield LocalSid(sids.end_dx4, Behavior.END_DX4, next_hop4=node.next_hop4)
         for link in self._core_links:

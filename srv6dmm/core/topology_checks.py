@@ -168,6 +168,8 @@ def _sids(topology: Topology) -> Iterator[Fault]:
                 yield (_key(name, "sids"), "there is no locator to take SIDs from; add one")
             if node.services:
                 yield (_key(name, "services"), "there is no locator to take SIDs from; add one")
+            if node.anycast:
+                yield (_key(name, "anycast"), "a router without a locator has no SIDs; add one")
             if node.next_hop4 is not None:
                 yield (_key(name, "next-hop4"), "End.DX4 needs a locator; add one")
     table = sid_table(topology)
@@ -175,6 +177,38 @@ def _sids(topology: Topology) -> Iterator[Fault]:
         node = topology.nodes[name]
         if node.explicit_sids or node.services:
             yield from _explicit(node, sids)
+    yield from _anycast(topology)
+
+
+def _anycast(topology: Topology) -> Iterator[Fault]:
+    """A group has one SID, in the SID block and in nobody's locator, and a name of its own."""
+    block = topology.domain.sid_block
+    groups: dict[str, tuple[IPv6Address, str]] = {}
+    owners: dict[IPv6Address, str] = {}
+    locators = [node for node in topology.nodes.values() if node.locator is not None]
+    for name, node in topology.nodes.items():
+        for group, sid in node.anycast:
+            key = _key(name, f"anycast.{group}")
+            known, first = groups.setdefault(group, (sid, name))
+            if sid != known:
+                yield (key, f"{sid} differs from {known}, the SID of the group at {first}")
+                continue
+            if first != name:
+                continue  # judged there
+            if group in topology.nodes:
+                yield (key, f"{group} is the name of a node; give the group one of its own")
+            if sid not in block:
+                yield (key, f"{sid} is outside the SID block {block}")
+            for other in locators:
+                if other.locator is not None and sid in other.locator:
+                    yield (
+                        key,
+                        f"{sid} is in {other.locator.prefix}, the locator of {other.name}; an "
+                        "anycast SID is nobody's own",
+                    )
+            taken = owners.setdefault(sid, group)
+            if taken != group:
+                yield (key, f"{sid} is the SID of group {taken} already; choose another")
 
 
 def _explicit(node: Node, sids: RouterSids) -> Iterator[Fault]:
@@ -189,7 +223,7 @@ def _explicit(node: Node, sids: RouterSids) -> Iterator[Fault]:
     }
     explicit = dict(node.explicit_sids)
     for name, sid in named_sids(sids):
-        if name not in explicit and not name.startswith("service "):
+        if name not in explicit and not name.startswith(("service ", "anycast ")):
             owners[sid] = f"the SID of {name}"
     given = [(f"sids.{name}", sid, SID_NAMES[name]) for name, sid in node.explicit_sids]
     given += [(f"services.{name}", sid, f"service {name}") for name, sid in node.services]
@@ -243,7 +277,8 @@ def _links(topology: Topology, keys: Sequence[str]) -> Iterator[Fault]:
     for node in topology.nodes.values():
         if node.access_interface is not None:
             used[node.name, node.access_interface] = "the access interface"
-    needed = MINIMUM_MTU + topology.overhead()
+    needed = MINIMUM_MTU + topology.overhead() + topology.repair_overhead()
+    repaired = ", and as much for a repair," if topology.repair_overhead() else ""
     for key, link in zip(keys, topology.links, strict=True):
         for number, end in enumerate(link.ends()):
             owner = used.get((end.node, end.interface))
@@ -259,8 +294,8 @@ def _links(topology: Topology, keys: Sequence[str]) -> Iterator[Fault]:
             yield (
                 f"{key}.mtu",
                 f"{link.mtu} is too small: the IPv6 minimum of {MINIMUM_MTU} bytes with "
-                f"{topology.domain.max_segments} segment(s) of {topology.domain.encap_mode} "
-                f"needs {needed}",
+                f"{topology.domain.max_segments} segment(s) of {topology.domain.encap_mode}"
+                f"{repaired} needs {needed}",
             )
 
 

@@ -70,6 +70,8 @@ def _node(node: Node) -> Document:
         document["sids"] = {key: str(sid) for key, sid in node.explicit_sids}
     if node.services:
         document["services"] = {name: str(sid) for name, sid in node.services}
+    if node.anycast:
+        document["anycast"] = {name: str(sid) for name, sid in node.anycast}
     if node.maximum_sid_depth != MAX_SEGMENTS:
         document["max-sid-depth"] = node.maximum_sid_depth
     return document

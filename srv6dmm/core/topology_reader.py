@@ -61,7 +61,7 @@ LINK_KEYS = (
 )
 SID_KEYS = ("end", "end-dt6", "end-dx4")
 _ANY = ("kind", "role")
-_SID_ROUTER = ("index", "locator", "next-hop4", "sids", "services")
+_SID_ROUTER = ("index", "locator", "next-hop4", "sids", "services", "anycast")
 _HEAD_END = ("max-sid-depth",)
 NODE_KEYS = {
     Role.ACCESS: (*_ANY, *_SID_ROUTER, *_HEAD_END, "pool", "announces", "access-interface"),
@@ -235,15 +235,16 @@ class Reader:
             maximum_sid_depth=fields.integer(
                 members.get("max-sid-depth"), MAX_SEGMENTS, 1, MAX_SEGMENTS
             ),
-            services=self._services(members.get("services")),
+            services=self._named_sids(members.get("services"), "a service"),
+            anycast=self._named_sids(members.get("anycast"), "an anycast group"),
         )
 
-    def _services(self, item: Item | None) -> tuple[tuple[str, IPv6Address], ...]:
-        """Return (name, service SID) of each function behind a router, by name."""
+    def _named_sids(self, item: Item | None, what: str) -> tuple[tuple[str, IPv6Address], ...]:
+        """Return (name, SID) of each service behind a router, or anycast group, by name."""
         found: list[tuple[str, IPv6Address]] = []
         for name, entry in self.fields.mapping(item).items():
             if not NAME.fullmatch(name):
-                self.fields.fault(entry, f"{name!r} is no name for a service: {NAME_FORM}")
+                self.fields.fault(entry, f"{name!r} is no name for {what}: {NAME_FORM}")
                 continue
             sid = self.fields.address(entry)
             if sid is not None:

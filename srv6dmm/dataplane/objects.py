@@ -30,6 +30,8 @@ class RouteKind(StrEnum):
     UNICAST = "unicast"
     UNREACHABLE = "unreachable"
     BLACKHOLE = "blackhole"
+    THROW = "throw"
+    """The lookup goes on with the next rule, as if the table had no route."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ class Solution:
     segments: SegmentList
     measures: PathMeasures
     mtu: int
-    """The largest inner packet in bytes that fits, encapsulated with `segments`."""
+    """The largest inner packet in bytes that fits, encapsulated with `segments`, and once more
+    with those of a repair where routers have such."""
 
 
 @dataclass(frozen=True, slots=True)

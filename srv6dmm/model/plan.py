@@ -84,7 +84,7 @@ class UnderlayRoute:
     """(interface, link-local address of the neighbour), sorted."""
     repair: SteeringList | None = None
     """Used at once when the interface loses its carrier: leads packets, encapsulated, to a router
-    from which they go on without it (TI-LFA)."""
+    from which they go on without it (TI-LFA). Without segments: to a next hop, as they are."""
 
     @property
     def key(self) -> str:
@@ -207,6 +207,12 @@ class FlowSteering:
     """Used at once when a list's interface loses its carrier."""
     uplink: bool = False
     """Packets from a mobile prefix; else packets to one."""
+    passes_on: tuple[IPv6Network, ...] = ()
+    """Destinations within the selector's of which the entry says nothing: the next one decides."""
+
+    def takes(self, destination: IPv6Address) -> bool:
+        """Tell whether the entry speaks of a destination that its selector matches."""
+        return not any(destination in prefix for prefix in self.passes_on)
 
     @property
     def own_prefix(self) -> IPv6Network:

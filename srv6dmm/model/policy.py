@@ -66,9 +66,10 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class Waypoint:
-    """A router that the path passes, in the order given."""
+    """A router that the path passes, in the order given, or the nearest of an anycast group."""
 
     router: str
+    """Or the name of a group."""
     service: str | None = None
     """A service of the router that packets are handed to there; its SID is in the list."""
 

@@ -89,6 +89,8 @@ class Session:
     """In PREPARE and SWITCH: the session as it was before, for an abort and for its RA."""
     redirect_until_ms: int | None = None
     """In REDIRECT: when late packets need no more redirection (T_late)."""
+    unruled: bool = False
+    """No flow rule is applied to it: a head-end has no room for more flow entries."""
 
     @property
     def key(self) -> SessionKey:

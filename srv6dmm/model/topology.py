@@ -16,6 +16,9 @@ MAX_DELAY_US = 10_000_000
 MAX_SEGMENTS = 16
 """No segment list is longer: the kernel's SRH could hold more, no path of ours needs more."""
 
+REPAIRED = 64
+"""Domains of so many routers have repairs at every router: each pair of routers takes a search."""
+
 
 class Role(StrEnum):
     """What a node is. The first three are routers; hosts exist in a lab only."""
@@ -57,6 +60,8 @@ class Node:
     """Most SIDs this head-end can impose on a packet (SRH Max H.Encaps, RFC 9352 section 4.3)."""
     services: tuple[tuple[str, IPv6Address], ...] = ()
     """(name, service SID) of each function behind this router that a flow can be led through."""
+    anycast: tuple[tuple[str, IPv6Address], ...] = ()
+    """(group, SID) of each anycast group it belongs to: all of them have the same SID as End."""
 
     @property
     def is_router(self) -> bool:
@@ -189,8 +194,25 @@ class Topology:
         """Return the bytes the longest segment list of the domain adds to a packet."""
         return self.domain.encap_mode.overhead(self.domain.max_segments)
 
+    @property
+    def is_repaired(self) -> bool:
+        """Tell whether routers hold repairs for links that fail."""
+        return len(self.routers()) <= REPAIRED
+
+    def repair_overhead(self) -> int:
+        """Return the bytes that the longest repair adds to a packet that is encapsulated already.
+
+        Where lists have one segment, repairs are next hops, which add nothing.
+        """
+        if self.domain.max_segments == 1 or not self.is_repaired:
+            return 0
+        # By encap.red, but by encap on kernels too old for it, in domains that say encap for those.
+        mode = self.domain.encap_mode
+        mode = EncapMode.ENCAP_RED if mode is EncapMode.INLINE else mode
+        return mode.overhead(self.domain.max_segments)
+
     def inner_mtu(self) -> int:
-        """Return the largest packet in bytes that fits every path, encapsulated.
+        """Return the largest packet in bytes that fits every path, encapsulated and repaired.
 
         Bounded by the MTU of the links to hosts as well: it is what RAs advertise.
         """
@@ -201,7 +223,7 @@ class Topology:
             (core if routers else edges).append(link.mtu)
         smallest = min(core, default=1500)
         edge = min(edges, default=1500)
-        return min(smallest - self.overhead(), edge)
+        return min(smallest - self.overhead() - self.repair_overhead(), edge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,3 +238,5 @@ class RouterSids:
     """Core interface name -> End.X SID of that adjacency."""
     services: dict[str, IPv6Address] = field(default_factory=dict)
     """Name of a service -> its SID."""
+    anycast: dict[str, IPv6Address] = field(default_factory=dict)
+    """Name of an anycast group -> its SID, which other routers have, too."""

@@ -17,6 +17,7 @@ import pytest
 from srv6dmm_api import auth
 from srv6dmm_api.auth import Principal
 
+from srv6dmm.model.policy import DynamicPath
 from tests.api.support import MAC, Site, listening, running, token_table
 from tests.domains import small_domain
 
@@ -250,3 +251,28 @@ def test_topology_files_are_checked_without_a_controller(tmp_path: Path, json_wa
         assert failed.returncode == 1
         assert path.name in failed.stdout + failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--max-hops", "0", "maximum_hops: Input should be greater than or equal to 1"),
+        ("--max-segments", "0", "maximum_segments: Input should be greater than or equal to 1"),
+        ("--min-mtu", "0", "minimum_mtu: Input should be greater than or equal to 1280"),
+        ("--max-delay-ms", "0", None),
+    ],
+)
+async def test_a_zero_is_asked_for_like_any_number(
+    tmp_path: Path, option: str, value: str, words: str | None
+) -> None:
+    async with shell(tmp_path) as sh:
+        if words is None:  # the small domain's links have no delay
+            await sh.run("policy", "add", "p", option, value)
+            (policy,) = sh.site.controller.state.policies.values()
+            path = policy.candidates[0].paths[0].path
+            assert isinstance(path, DynamicPath)
+            assert path.constraints.maximum_delay_us == 0
+            return
+        complaint = await sh.run("policy", "add", "p", option, value, status=1)
+        assert words in " ".join(complaint.split())
+        assert not sh.site.controller.state.policies

@@ -160,9 +160,10 @@ async def test_a_policy_with_unknown_or_contradicting_parts_is_refused(
 
 
 async def test_a_policy_that_no_path_fits_is_refused_with_the_reason(site: Site) -> None:
-    body = {"candidates": [{"paths": [{"constraints": {"include_all": ["gold"]}}]}]}
+    body = {"candidates": [{"paths": [{"constraints": {"minimum_mtu": 9000}}]}]}
     found = faults(await site.client.put("/v1/policies/p", json=body))
     assert "no two routers have a path that it allows; from" in found["/candidates"]
+    assert "without minimum_mtu 9000 (it carries 1480 bytes)" in found["/candidates"]
 
 
 async def test_disjointness_from_nobody_or_from_itself_is_refused(site: Site) -> None:
@@ -267,8 +268,22 @@ async def test_more_entries_than_a_router_takes_are_refused(
     await put(site, "groups/all", {"members": ["mn1", "mn2"]})
     body = {"policy": "spare", "group": "all"}
     found = faults(await site.client.put("/v1/flows/f", json=body))
-    assert "br1 would hold 2 flow entries; 1 are possible" in found["/match"]
+    words = "br1 would hold 2 flow entries with all nodes attached; 1 are possible"
+    assert words in found["/match"]
     await put(site, "flows/f", {"policy": "spare", "mobile_node": "mn1"})
+
+
+async def test_a_group_counts_before_its_nodes_are_there(site: Site) -> None:
+    await put(site, "policies/spare", SPARE)
+    members = [f"mn{number}" for number in range(513)]
+    await put(site, "groups/all", {"members": members})
+    body = {"policy": "spare", "group": "all"}
+    found = faults(await site.client.put("/v1/flows/f", json=body))
+    assert "br1 would hold 513 flow entries with all nodes attached" in found["/match"]
+    await put(site, "groups/all", {"members": members[:512]})
+    await put(site, "flows/f", body)
+    found = faults(await site.client.put("/v1/groups/all", json={"members": members}))
+    assert "br1 would hold 513 flow entries" in str(found)
 
 
 async def test_a_router_that_refuses_a_flow_is_named(site: Site) -> None:
@@ -323,7 +338,11 @@ async def test_a_topology_that_cannot_be_is_refused_with_the_element(site: Site)
     for patch, pointer, words in (
         ({"topology": {"links": [{"endpoints": ["br1:x", "tr9:y"]}]}}, "/topology/links", "tr9"),
         ({"topology": {"nodes": {"new": {"role": "transit"}}}}, "/topology/nodes/new", ""),
-        ({"domain": {"affinities": None}}, "/domain/affinities", "policy g names gold"),
+        (
+            {"domain": {"affinities": None}},
+            "/domain/affinities",
+            "policy g would be left with a fault",
+        ),
         ({"domain": {"sid-block": "fc01::/32"}}, "", ""),
     ):
         found = faults(await site.client.patch("/v1/topology", json=patch))

@@ -89,6 +89,7 @@ ROUTES: dict[str, Route] = {
     "multipath": Route(PREFIX, next_hops=(NextHop("v1", A("fe80::9")), GATEWAY)),
     "unreachable": Route(PREFIX, RouteKind.UNREACHABLE),
     "blackhole": Route(PREFIX, RouteKind.BLACKHOLE),
+    "throw": Route(PREFIX, RouteKind.THROW),
     "table 70000": Route(PREFIX, next_hops=(V0,), table=70_000),
     "IPv4 by an IPv6 gateway": Route(IPv4Network("198.51.100.0/24"), next_hops=(GATEWAY,)),
 }

@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from srv6dmm.lab.analysis import Crossings
+from srv6dmm.lab.domain import CONTROLLER
 from srv6dmm.lab.traffic import Conversation, ProbeResults, Probes, Taps, conversations
 from tests.netns.running import MODES, Running, running, wait_for
 
@@ -67,9 +69,13 @@ def mend(campus: Running, router: str, interface: str) -> None:
 
 
 def drain(campus: Running, drained: bool) -> None:
-    ends = {"endpoints": ["br1:tr1", "tr1:br1"], "drained": drained}
+    change(campus, {"endpoints": ["br1:tr1", "tr1:br1"], "drained": drained})
+
+
+def change(campus: Running, link: dict[str, Any]) -> None:
+    """Patch a link, and wait until every router has what follows."""
     answer = campus.domain.client.patch(
-        "/v1/topology", json={"topology": {"links": [ends]}}, params={"wait": "applied"}
+        "/v1/topology", json={"topology": {"links": [link]}}, params={"wait": "applied"}
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["applied"] is True
@@ -126,6 +132,45 @@ def test_a_cut_link_costs_milliseconds(
     assert statistics.median(lost[local]) <= LOCAL_MS * RATE_PPS / 1000, lost
     assert statistics.median(lost[remote]) <= REMOTE_MS * RATE_PPS / 1000, lost
     assert campus.drift() == []
+
+
+@pytest.mark.parametrize(("metric", "segments"), [(35, 0), (200, 2)], ids=["next hop", "list"])
+def test_packets_of_full_size_are_repaired(campus: Running, metric: int, segments: int) -> None:
+    """Encapsulated already, by a transit router to which nobody tells anything.
+
+    At tr1, ar1 is reached by tr3 as well: plainly, or with a list where tr3 would send back.
+    """
+    if not any(s["mobile_node"] == "mn2" for s in _sessions(campus)):
+        campus.home("mn2", "ar2")
+        campus.scenario.soft_handover("mn2", "ar1")
+        wait_for("settled", lambda: campus.settled("mn2"))
+    address = campus.address_of("mn2", "ar2")
+    change(campus, {"endpoints": ["ar1:tr3", "tr3:ar1"], "metric": metric})
+    repair = campus.run("tr1", "ip", "-6", "route", "show", "fc00:0:a1::/48", "metric", "202")
+    assert ("segs 2" in repair.stdout) == bool(segments), repair.stdout
+    size = int(campus.run("mn2", "cat", "/proc/sys/net/ipv6/conf/radio0/mtu").stdout)
+    assert size == 1500
+    campus.domain.kill(CONTROLLER)
+    cut(campus, "ar1", "tr1")
+    try:
+        said = campus.run(
+            "cn",
+            *("ping", "-6", "-M", "do", "-c", "5", "-i", "0.2", "-W", "1"),
+            *("-s", str(size - 48), str(address)),
+        ).stdout
+    finally:
+        mend(campus, "ar1", "tr1")
+        campus.domain.restart(CONTROLLER)
+        campus.domain.wait_ready()
+    assert "5 received" in said, said
+    wait_for("mended", lambda: down(campus) == [], 60)
+    change(campus, {"endpoints": ["ar1:tr3", "tr3:ar1"], "metric": 35})
+    assert campus.drift() == []
+
+
+def _sessions(campus: Running) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = campus.domain.get("/v1/mobile-nodes")["mobile_nodes"]
+    return found
 
 
 def test_mending_a_link_costs_nothing(campus: Running) -> None:

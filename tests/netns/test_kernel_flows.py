@@ -212,6 +212,34 @@ def test_a_flow_without_a_list_is_dropped(wire: Wire) -> None:
         assert not any(one.endswith(b"dropped") for one in drained(tap))
 
 
+@pytest.mark.parametrize("lists", [0, 1, 2])
+def test_what_a_flow_passes_on_goes_to_the_next_rule_and_then_by_prefix(
+    wire: Wire, lists: int
+) -> None:
+    agent = reconciler(wire)
+    fe80 = IPv6Address("fe80::2")
+    ways = (way("left", SECOND), way("left", THIRD))[:lists]
+    entry = replace(
+        flow(*ways),
+        selector=FlowSelector(NEAR, IPv6Network("::/0"), 17, None, (7777, 7777)),
+        passes_on=(FAR,),
+    )
+    other = replace(flow(way("left", THIRD)), rule="downlink", order=9)
+    base = [
+        SteeringEntry(FAR, (FIRST,), EncapMode.ENCAP_RED, "left", fe80, 1600, "mn1", 1),
+        UnderlayRoute(IPv6Network("fc00::/16"), (("left", fe80),)),
+    ]
+    assert agent.apply_full([*base, entry]) == []
+    for put, gone, expected in (([other], [], THIRD), ([], [other.key], FIRST)):
+        assert agent.apply_delta(put, gone) == []
+        with listen(wire.sink, "l0") as tap:
+            send_plain(wire, b"passed on")
+            assert destination(first_of([tap], b"passed on")[1]) == expected
+    assert not agent.repair()
+    assert agent.apply_full([]) == []
+    assert "throw" not in wire.router.ip("-6", "route", "show", "table", "all")
+
+
 def drained(tap: socket.socket) -> list[bytes]:
     packets = []
     while True:

@@ -168,7 +168,7 @@ def test_a_micro_node_takes_the_place_of_its_locators_cover(
     assert kernel.read() == {cover.identity: cover}
 
 
-@pytest.mark.parametrize("kind", [RouteKind.UNREACHABLE, RouteKind.BLACKHOLE])
+@pytest.mark.parametrize("kind", [RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.THROW])
 def test_rejecting_routes(space: Space, kernel: LinuxKernel, kind: RouteKind) -> None:
     route = Route(PREFIX, kind)
     assert kernel.put([route]) == []

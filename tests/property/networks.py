@@ -24,6 +24,8 @@ from srv6dmm.model.topology import Domain, Link, LinkEnd, Node, Role, Topology
 
 AFFINITIES = ("blue", "gold", "red")
 LARGEST = (1 << 24) - 1
+ROOM = EncapMode.ENCAP_RED.overhead(16)
+"""Of every link, for repairs: networks have up to 16 segments."""
 """Weight of a drained link, for objectives igp and te."""
 
 
@@ -208,6 +210,7 @@ class Judge:
             return False
         count = len(segments)
         mtu = link_mtu - EncapMode.ENCAP_RED.overhead(count)
+        mtu -= self.network.topology.repair_overhead()
         most = min(self.network.deep, constraints.maximum_segments or 16)
         return count <= most and mtu >= (constraints.minimum_mtu or 0)
 
@@ -243,7 +246,7 @@ def networks(
             LinkEnd(names[b], f"e{number}"),
             metric=rng.randint(1, 4),
             delay_us=rng.randint(0, 5),
-            mtu=rng.choice((1500, 1500, 1524, 1600)),
+            mtu=rng.choice((1500, 1500, 1524, 1600)) + ROOM,
             te_metric=rng.choice((None, *range(1, 6))),
             affinities=frozenset(name for name in AFFINITIES if rng.random() < 0.5),
             srlgs=frozenset(rng.choices(range(1, risks + 1), k=rng.randint(0, 2))),
@@ -269,7 +272,9 @@ def ladders(draw: st.DrawFn) -> Network:
     def link(a: str, b: str, metric: int, delay_us: int, mtu: int = 1600) -> None:
         number = len(links)
         ends = (LinkEnd(a, f"e{number}"), LinkEnd(b, f"e{number}"))
-        links.append(Link(*ends, metric=metric, delay_us=delay_us, mtu=mtu, te_metric=metric))
+        links.append(
+            Link(*ends, metric=metric, delay_us=delay_us, mtu=mtu + ROOM, te_metric=metric)
+        )
 
     for step in range(steps):
         here, there, between = f"n{step}", f"n{step + 1}", f"m{step}"

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address
 from itertools import product
 
+import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from srv6dmm.core.paths import ShortestPaths
 from srv6dmm.core.segments import NoSegmentList, segment_list
 from srv6dmm.core.sids import named_sids, sid_table
-from srv6dmm.core.simulator import Simulator
+from srv6dmm.core.simulator import NotDelivered, Simulator
 from srv6dmm.model.path import Path
 from srv6dmm.model.topology import RouterSids
 from tests.property.test_paths import Underlay, underlays
@@ -157,10 +158,25 @@ def test_the_simulator_finds_every_path_and_no_other(
     oracle = Walk(underlay, sids, ecmp)
     simulator = Simulator(ShortestPaths(underlay.topology), sids, ecmp=ecmp)
     start = data.draw(st.sampled_from(underlay.names))
-    segments = data.draw(st.lists(st.sampled_from(sorted(oracle.owners)), max_size=4))
+    ends = {own.end_dt6 for own in sids.values()} | {own.end_dx4 for own in sids.values()}
+    onward = sorted(oracle.owners.keys() - ends)
+    segments = data.draw(st.lists(st.sampled_from(onward), max_size=3))
+    segments += data.draw(st.lists(st.sampled_from(sorted(oracle.owners)), max_size=1))
     paths = simulator.paths(start, segments)
     event(f"{min(len(paths), 5)} paths")
     assert paths == oracle.paths(start, segments)
+
+
+@given(underlays(), st.data())
+def test_nothing_is_delivered_behind_a_sid_that_decapsulates(
+    underlay: Underlay, data: st.DataObject
+) -> None:
+    sids = sid_table(underlay.topology)
+    over = data.draw(st.sampled_from(sorted(own.end_dt6 for own in sids.values())))
+    behind = data.draw(st.sampled_from(sorted(own.end for own in sids.values())))
+    simulator = Simulator(ShortestPaths(underlay.topology), sids)
+    with pytest.raises(NotDelivered, match=f"{over} decapsulates"):
+        simulator.paths(underlay.names[0], [over, behind])
 
 
 @settings(max_examples=200, deadline=None)

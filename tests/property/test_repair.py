@@ -15,8 +15,8 @@ from srv6dmm.core.fib_walk import FibWalk, Outcome, Packet
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.topology import parse_topology
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.plan import LocalSid, UnderlayRoute
-from srv6dmm.model.sid import Behavior, Locator
+from srv6dmm.model.plan import LocalSid, SteeringList, UnderlayRoute
+from srv6dmm.model.sid import Behavior, EncapMode, Locator
 from srv6dmm.model.state import CsidSupport
 from srv6dmm.model.topology import Link, LinkEnd, Topology
 from tests.property.networks import Network, networks
@@ -63,7 +63,7 @@ def test_every_link_of_the_campus_may_fail(usid: bool) -> None:
     topology = parse_topology(CAMPUS.read_text(), str(CAMPUS))
     topology = replace(topology, domain=replace(topology.domain, usid=usid))
     arrived, unrepaired = check(topology)
-    # tr2, a plain router, repairs nothing; nor does tr3 to ar4, which only tr2 could reach.
+    # tr3 repairs nothing to ar4: only tr2 could reach it, which sends back and has no SIDs.
     assert arrived > 400
     assert unrepaired < arrived // 5
 
@@ -150,9 +150,67 @@ def _nodes(link: Link) -> set[str]:
     return {end.node for end in link.ends()}
 
 
-@pytest.mark.parametrize("router", ["tr2"])
-def test_a_router_without_sids_repairs_nothing(router: str) -> None:
-    topology = parse_topology(CAMPUS.read_text(), str(CAMPUS))
+def repairs(topology: Topology, router: str) -> dict[str, SteeringList]:
+    """Return a router's repairs by the name of who has the locator."""
     planner = Planner(topology, MobilityParameters())
-    entries = planner._static.entries(router).values()
-    assert all(e.repair is None for e in entries if isinstance(e, UnderlayRoute))
+    owners = {n.locator.prefix: n.name for n in topology.routers() if n.locator is not None}
+    return {
+        owners[entry.prefix]: entry.repair
+        for entry in planner._static.entries(router).values()
+        if isinstance(entry, UnderlayRoute) and entry.repair is not None
+        if entry.prefix in owners
+    }
+
+
+def test_a_router_without_sids_repairs_by_next_hops_alone() -> None:
+    topology = parse_topology(CAMPUS.read_text(), str(CAMPUS))
+    found = repairs(topology, "tr2")
+    assert set(found) == {"ar1", "ar2", "ar3", "ar4", "br1", "tr1", "tr3"}
+    assert all(not repair.segments for repair in found.values())
+
+
+def test_a_next_hop_that_does_not_send_back_comes_before_a_list() -> None:
+    topology = parse_topology(CAMPUS.read_text(), str(CAMPUS))
+    found = repairs(topology, "br1")
+    assert {name for name, repair in found.items() if repair.segments} == set()
+    assert {name: repair.interface for name, repair in found.items()} == {
+        "ar1": "tr3", "ar2": "tr3", "ar3": "tr3", "ar4": "tr1", "tr1": "tr3", "tr3": "tr1",
+    }  # fmt: skip
+    lists = {
+        (router.name, name)
+        for router in topology.routers()
+        for name, repair in repairs(topology, router.name).items()
+        if repair.segments
+    }
+    assert lists == {
+        *(("ar2", name) for name in ("ar1", "ar3", "ar4", "br1", "tr3")),
+        *(("ar3", name) for name in ("ar2", "tr1")),
+    }
+
+
+def test_a_domain_of_one_segment_has_next_hops_and_no_lists() -> None:
+    topology = parse_topology(CAMPUS.read_text(), str(CAMPUS))
+    one = replace(topology, domain=replace(topology.domain, max_segments=1))
+    assert repairs(one, "br1").keys() == repairs(topology, "br1").keys()
+    for router in topology.routers():
+        assert all(not repair.segments for repair in repairs(one, router.name).values())
+    assert one.repair_overhead() == 0
+    assert one.inner_mtu() == 1500
+    arrived, _ = check(one)
+    assert arrived > 300
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(networks())
+def test_every_repair_has_room_for_the_largest_packet(network: Network) -> None:
+    """Encapsulated by its head-end with the longest list, and by the repair once more."""
+    topology = network.topology
+    planner = Planner(topology, MobilityParameters())
+    domain = topology.domain
+    largest = topology.inner_mtu() + domain.encap_mode.overhead(domain.max_segments)
+    for router in topology.routers():
+        for entry in planner._static.entries(router.name).values():
+            if isinstance(entry, UnderlayRoute) and entry.repair is not None:
+                count = len(entry.repair.segments)
+                added = EncapMode.ENCAP_RED.overhead(count) if count else 0
+                assert largest + added <= entry.repair.mtu

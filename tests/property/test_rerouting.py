@@ -10,9 +10,9 @@ import pytest
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 
-from srv6dmm.core import planner as planner_module
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.planner import Planner
+from srv6dmm.model import topology as topology_module
 from srv6dmm.model.flows import Direction, FlowMatch, FlowRule
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import FlowSteering, PlanEntry
@@ -152,7 +152,7 @@ def test_what_is_told_makes_the_plans_that_planning_anew_gives(
     repaired: int, data: st.DataObject
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planner_module, "REPAIRED", repaired)
+        patch.setattr(topology_module, "REPAIRED", repaired)
         network = data.draw(networks(smallest=3, largest=8, more=2, plain=1))
         topology = with_edges(network)
         state = sessions_of(topology, Random(data.draw(st.integers(0, 1 << 16))))
@@ -201,7 +201,7 @@ def test_only_what_a_cut_touches_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
             for number in range(6)
         ),
     )
-    monkeypatch.setattr(planner_module, "REPAIRED", 0)
+    monkeypatch.setattr(topology_module, "REPAIRED", 0)
     planner = Planner(network.topology, PARAMETERS)
     rerouting = planner.reroute(network.topology, {LinkEnd("n0", "right")}, ())
     assert rerouting.at_once == {}

@@ -55,6 +55,8 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         EncapMode.ENCAP_RED,
         "mn1",
         plan.SteeringList(SegmentList((ADDRESS,)), "core1", ADDRESS, 1600),
+        True,
+        (NETWORK,),
     ),
     plan.UplinkBinding(NETWORK, "access0", "02:00:00:00:01:01", "mn1"),
     plan.DropEntry(NETWORK, "mn1", 4),

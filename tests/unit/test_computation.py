@@ -44,7 +44,7 @@ def test_a_solution_says_what_it_adds_up_to() -> None:
     assert (measures.igp_metric, measures.te_metric) == (40, 31)
     assert (measures.delay_us, measures.hops, measures.link_mtu) == (700, 3, 1400)
     assert solution.segments == (computation.sids["ar3"].end_dt6,)
-    assert solution.mtu == 1360, "one segment of encap.red costs 40 bytes"
+    assert solution.mtu == 1280, "one segment of encap.red costs 40 bytes, a repair of three 80"
 
 
 def test_the_objective_decides() -> None:

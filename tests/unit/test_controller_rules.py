@@ -143,6 +143,36 @@ async def test_a_refused_flow_at_the_new_router_aborts_the_hand_over() -> None:
     await domain.stop()
 
 
+async def test_who_comes_where_flow_entries_have_no_room_has_none_and_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By prefix it is reached; when there is room, its next event gives it its rules."""
+    monkeypatch.setattr("srv6dmm.core.flow_room.MAXIMUM_FLOW_ENTRIES", 2)
+    domain = SimulatedDomain()
+    await domain.start()
+    rules = replace(RULES, flows=(RULE, replace(RULE, name="other", mobile_node="mn2")))
+    await domain.controller.change_rules(lambda state: rules)
+    await applied(domain, attach("1", "ar1"))
+    second = AttachEvent("2", "mn2", "ar1", "02:00:00:00:00:02")
+    await applied(domain, second)
+    assert {flow.rule for flow in flows(domain, "br1")} == {"voice", "other"}
+    await applied(domain, attach("3", "ar2"))  # two prefixes now, and one of mn2's
+    assert {flow.rule for flow in flows(domain, "br1")} == {"other"}
+    assert domain.controller.state.sessions["mn1", "0"].unruled
+    ring = domain.controller._feed._ring
+    told = [event for event in ring if event.kind == "rules-left-out"]
+    assert [(event.data["mobile_node"], event.data["routers"]) for event in told] == [
+        ("mn1", ["br1"])
+    ]
+    domain.assert_consistent()
+    await domain.controller.change_rules(lambda state: Change(flows_gone=("other",)))
+    await applied(domain, attach("4", "ar2"))
+    assert {flow.rule for flow in flows(domain, "br1")} == {"voice"}
+    assert len(flows(domain, "br1")) == 2
+    domain.assert_consistent()
+    await domain.stop()
+
+
 async def test_rules_outlive_the_controller() -> None:
     first = SimulatedDomain()
     await first.start()

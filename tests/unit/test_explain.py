@@ -35,6 +35,8 @@ from tests.property.test_fib_walk import (
     attached,
     campus,
 )
+from tests.unit.test_flow_plans import address, attach
+from tests.unit.test_flow_plans import campus as outside_everywhere
 
 __all__ = ["campus"]
 
@@ -200,3 +202,35 @@ def test_a_container_is_explained_slot_by_slot(campus: Topology) -> None:
     assert walk.outcome is Outcome.DELIVERED
     done = [step.action for hop in walk.hops for step in hop.steps]
     assert "uN: on to fc00:0:a2:c3:a3:d06::" in done
+
+
+@pytest.mark.parametrize("direction", [Direction.UPLINK, Direction.DOWNLINK])
+def test_between_two_mobile_nodes_the_rules_of_both_are_told(direction: Direction) -> None:
+    """Asked of either end: mn1's packet goes by the downlink rule of mn2."""
+    topology, state = outside_everywhere(), State()
+    attach(state, topology, "mn1", "ar1")
+    attach(state, topology, "mn2", "ar2")
+    own = FlowRule("up", "not-tr1", mobile_node="mn1", priority=500)
+    down = FlowRule("down", "around", mobile_node="mn2")
+    change = Change(policies=(AROUND, NOT_TR1), flows=(own, down))
+    state.apply(change, state.revision + 1)
+    planner = Planner(topology, PARAMETERS, FlowBook.of(state))
+    explainer = Explainer(
+        planner, state, lambda router: planner.plan(router, state).entries.values()
+    )
+    one, other = address(state, "mn1"), address(state, "mn2")
+    asked = Question("mn1", other, direction, protocol=17, own_port=1, peer_port=2)
+    if direction is Direction.DOWNLINK:
+        asked = Question("mn2", one, direction, protocol=17, own_port=2, peer_port=1)
+    found = explainer.explain(asked)
+    assert found.head_end == "ar1"
+    assert found.policy == "around"
+    assert found.choice is not None
+    assert found.choice.paths[0].routers == found.walks[0].routers
+    verdicts = {(v.mobile_node, v.rule.name): (v.decides, v.reason) for v in found.rules}
+    assert verdicts.keys() == {("mn1", "up"), ("mn2", "down")}
+    assert verdicts["mn2", "down"][0]
+    assert not verdicts["mn1", "up"][0]
+    assert "is mn2's, and between mobile nodes" in verdicts["mn1", "up"][1]
+    peers = verdicts["mn2", "down"] if direction is Direction.UPLINK else verdicts["mn1", "up"]
+    assert peers[1].startswith("of mn2: " if direction is Direction.UPLINK else "of mn1: ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
@@ -191,6 +191,25 @@ def test_too_much_is_refused() -> None:
 )
 def test_explicit_lists(segments: tuple[IPv6Address, ...], expected: list[tuple[str, str]]) -> None:
     assert list(CHECKER.explicit_faults(ExplicitPath(segments), "a", "c")) == expected
+
+
+def test_a_sid_that_decapsulates_is_the_last_or_refused() -> None:
+    """Between whichever two routers: what comes behind it is never reached."""
+    (fault,) = CHECKER.explicit_faults(ExplicitPath((SIDS["b"].end_dt6, SIDS["c"].end)))
+    assert fault[0] == "segments[0]"
+    assert "fc00:0:2:d06:: is End.DT6 of b, which decapsulates" in fault[1]
+    assert not list(CHECKER.explicit_faults(ExplicitPath((SIDS["c"].end, SIDS["b"].end_dt6))))
+
+
+@pytest.mark.parametrize("ends", [(None, None), ("a", "c")])
+def test_end_dx4_takes_no_packet_of_a_flow(ends: tuple[str | None, str | None]) -> None:
+    four = replace(RING.nodes["c"], next_hop4=IPv4Address("192.0.2.1"))
+    topology = replace(RING, nodes={**RING.nodes, "c": four})
+    sid = sid_table(topology)["c"].end_dx4
+    assert sid is not None
+    faults = dict(PolicyChecker(topology).explicit_faults(ExplicitPath((sid,)), *ends))
+    assert "IPv4 packets only" in faults["segments[0]"] or ends[0] is not None
+    assert faults
 
 
 def test_the_error_lists_every_fault_of_every_candidate_path() -> None:

@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused_by_name(
 
 def test_a_router_in_use_is_not_cut_off(campus: Topology) -> None:
     """Its last working link may not be removed, whatever else is declared."""
-    spare = {"endpoints": ["ar1:z9", "ar2:z9"], "mtu": 1600}
+    spare = {"endpoints": ["ar1:z9", "ar2:z9"], "mtu": 1700}
     old = _linked(campus, {"links": [spare]})
     new = _linked(old, {"links": [spare | {"remove": True}]})
     assert not update_faults(old, new, State(), ())
@@ -139,6 +139,6 @@ def test_a_router_in_use_is_not_cut_off(campus: Topology) -> None:
 
 
 def test_a_new_link_that_sorts_last_moves_no_sid(campus: Topology) -> None:
-    new = _linked(campus, {"links": [{"endpoints": ["ar1:z9", "ar2:z9"], "mtu": 1600}]})
-    assert new.links[-1] == Link(LinkEnd("ar1", "z9"), LinkEnd("ar2", "z9"), mtu=1600)
+    new = _linked(campus, {"links": [{"endpoints": ["ar1:z9", "ar2:z9"], "mtu": 1700}]})
+    assert new.links[-1] == Link(LinkEnd("ar1", "z9"), LinkEnd("ar2", "z9"), mtu=1700)
     assert not update_faults(campus, new, State(), ())

@@ -48,6 +48,7 @@ _KINDS = {
     RouteKind.UNICAST: n.RTN_UNICAST,
     RouteKind.UNREACHABLE: n.RTN_UNREACHABLE,
     RouteKind.BLACKHOLE: n.RTN_BLACKHOLE,
+    RouteKind.THROW: n.RTN_THROW,
 }
 _KIND_OF = {number: kind for kind, number in _KINDS.items()}
 
