@@ -33,6 +33,7 @@ TITLES = {
     "protocol-mismatch": "Agent and controller speak different protocols",
     "router-not-connected": "The router's agent is not connected",
     "sequence-out-of-window": "The sequence number does not follow the last one",
+    "session-ended": "The session ended before the event was applied",
     "store-unavailable": "The change could not be made durable",
     "superseded": "A newer event overtook this one",
     "timestamp-lower-than-previous": "The timestamp is not after the last one",

@@ -115,6 +115,15 @@ class PrefixView(BaseModel):
     preferred: bool
 
 
+class RouterFailure(BaseModel):
+    """A plan entry that a router's kernel refused, and why."""
+
+    router: str
+    key: str
+    errno: int
+    reason: str
+
+
 class TimingsView(BaseModel):
     """Milliseconds since the event was received."""
 
@@ -142,6 +151,7 @@ class EventAnswer(BaseModel):
                     "replayed": False,
                     "applied": True,
                     "pending": [],
+                    "failures": [],
                     "prefixes": [
                         {"prefix": "2001:db8:a1::/64", "anchor": "ar1", "preferred": False},
                         {"prefix": "2001:db8:a3::/64", "anchor": "ar3", "preferred": True},
@@ -171,6 +181,9 @@ class EventAnswer(BaseModel):
         default=None, description="With wait=applied: whether every router acknowledged."
     )
     pending: list[str] = Field(default_factory=list, description="Routers still waited for.")
+    failures: list[RouterFailure] = Field(
+        default_factory=list, description="What the kernels of those routers refused."
+    )
     timings: TimingsView
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from srv6dmm.core.ordering import check_order
+from srv6dmm.core.outcomes import refusal_of
 from srv6dmm.core.pools import take_prefix
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import (
@@ -41,11 +42,15 @@ _FORGET_AT_MOST = 4
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an event comes to. `replayed`: a duplicate, the change is empty."""
+    """What an event comes to. `replayed`: a duplicate, the change is empty.
+
+    `refused`: the first one was accepted, and its roll-out was ended early for this reason.
+    """
 
     change: Change
     answer: Answer
     replayed: bool = False
+    refused: Refusal | None = None
 
 
 def decide(
@@ -65,7 +70,7 @@ def decide(
                 f"event id {event.event_id!r} was used for an event with other content; "
                 "every event needs an id of its own",
             )
-        return Decision(Change(), record.answer, replayed=True)
+        return Decision(Change(), record.answer, replayed=True, refused=refusal_of(record))
     router = topology.nodes.get(event.access_router)
     if router is None or router.role is not Role.ACCESS:
         names = ", ".join(node.name for node in topology.access_routers())

@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from ipaddress import IPv6Network
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from srv6dmm.model.events import Answer
 from srv6dmm.model.flows import FlowRule, Group
@@ -114,6 +114,16 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """What a Refusal says of an accepted event whose roll-out ended early."""
+
+    type: str
+    detail: str
+    status: int
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class EventRecord:
     """An answered event: its content's digest and its answer, kept for duplicates."""
 
@@ -121,6 +131,8 @@ class EventRecord:
     digest: str
     answer: Answer
     at_ms: int
+    refused: Refused | None = None
+    """Put down by the change that ended its roll-out before all routers had acknowledged it."""
 
 
 @dataclass(frozen=True, slots=True)

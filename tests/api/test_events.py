@@ -128,6 +128,44 @@ async def test_a_duplicate_gets_the_same_answer_and_has_no_effect() -> None:
         assert site.controller.state.sessions["mn1", "0"].epoch == 1
 
 
+async def test_a_duplicate_of_an_aborted_event_is_told_the_same() -> None:
+    async with running() as site:
+        await site.attach("ar1", wait="applied")
+        site.agents["ar2"].refuses = lambda key: key.startswith("mobile")
+        first = refused(
+            await site.attach("ar2", event_id="e2", wait="applied"), 409, "handover-aborted"
+        )
+        site.agents["ar2"].refuses = lambda key: False
+        again = refused(
+            await site.attach("ar2", event_id="e2", wait="applied"), 409, "handover-aborted"
+        )
+        assert again == first
+        durable = (await site.attach("ar2", event_id="e2")).json()
+        assert durable["replayed"] is True
+        assert durable["applied"] is None
+
+
+async def test_head_ends_that_refuse_or_say_nothing_are_named() -> None:
+    rollout = RolloutSettings(switch_timeout_s=0.1, heartbeat_s=PATIENT_S)
+    async with running(rollout=rollout) as site:
+        await site.attach("ar1", wait="applied")
+        site.agents["br1"].refuses = lambda key: key.startswith("mobile")
+        site.agents["ar3"].mute = True
+        response = await site.attach("ar2", event_id="e2", wait="applied")
+        assert response.status_code == 202, response.text
+        answer = EventAnswer.model_validate_json(response.content, extra="forbid")
+        assert answer.applied is False
+        assert answer.pending == ["ar3", "br1"]
+        assert answer.timings.event_to_applied_ms is None
+        [failure] = answer.failures
+        assert (failure.router, failure.errno, failure.reason) == ("br1", 22, "Invalid argument")
+        metrics = (await site.client.get("/metrics")).text
+        assert 'srv6dmm_handover_duration_seconds_count{until="applied"} 1.0' in metrics
+        again = await site.attach("ar2", event_id="e2", wait="applied")
+        assert again.status_code == 202
+        assert again.json()["failures"] == response.json()["failures"]
+
+
 async def test_an_event_id_is_of_one_event() -> None:
     async with running() as site:
         await site.attach("ar1", event_id="e1")

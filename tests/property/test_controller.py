@@ -115,6 +115,14 @@ class Life:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
+def told(submitted: Submitted) -> str:
+    """Return what the callers of an event are told."""
+    error = submitted.applied.exception()
+    if isinstance(error, Refusal):
+        return str(error)
+    return "applied" if error is None else "incomplete"
+
+
 class Trouble(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -401,6 +409,7 @@ class Trouble(RuleBasedStateMachine):
         assert not self.calls, "a caller waits for its answer"
         for submitted in self.accepted:
             assert submitted.applied.done(), f"nobody resolves {submitted.answer}"
+        self.repeated()
         for session in controller.state.sessions.values():
             assert session.rollout is RolloutPhase.STABLE, session
             assert not releasable(session), f"nobody uses it, and it is not released: {session}"
@@ -408,6 +417,22 @@ class Trouble(RuleBasedStateMachine):
         for name, agent in self.life.agents.items():
             assert agent.entries == controller.plan(name).entries, name
         self.nothing_is_left(controller)
+
+    def repeated(self) -> None:
+        """Every event is answered again as it was the first time; nothing comes of it."""
+        controller = self.life.controller
+        events = {event.event_id: event for event in self.events}
+        for submitted in self.accepted:
+            again = self.run(controller.submit(events[submitted.answer.event_id]))
+            assert again.replayed
+            assert again.answer == submitted.answer
+            first = told(submitted)
+            # Who was not waited for has acknowledged since, unless something newer came first.
+            if first == "incomplete":
+                assert told(again).split(":")[0] in ("applied", "superseded", "session-ended")
+            else:
+                assert told(again) == first
+        assert controller.state == self.store.load()
 
     def nothing_is_left(self, controller: Controller) -> None:
         ledger, rollouts, hub = controller._ledger, controller._rollouts, controller._hub
