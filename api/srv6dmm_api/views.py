@@ -214,7 +214,7 @@ def _path(
         "path": list(path),
         "metric": metric,
         "mode": mode.value,
-        "overhead_bytes": mode.overhead(len(segments)),
+        "overhead_bytes": mode.overhead(len(segments)) if segments else 0,
         "segments": [
             {"sid": str(sid), "router": router, "behavior": behavior}
             for sid in segments
