@@ -83,7 +83,7 @@ class PolicyPaths:
         """Return what the policy comes to from a head-end to an endpoint's End.DT6.
 
         Never raises for want of a path: the choice then says what is done instead. Without any
-        way to the endpoint there are no lists, whatever the policy says, nor at the endpoint itself.
+        way to the endpoint there are no lists, whatever the policy says; nor at the endpoint.
         """
         if head_end == endpoint:
             return self.shortest(head_end, endpoint)
