@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from srv6dmm.controller.service import Controller, Submitted
-from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent, DetachEvent, Event, HandoffIndicator
 from srv6dmm.model.wire import EntryFailure
 from srv6dmm_api import auth, schemas, shapes, views
@@ -54,7 +53,6 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
 
         Scope mobility:write; a token bound to a router speaks for that router only.
         """
-        _one_order(body)
         event = AttachEvent(
             event_id=body.event_id,
             mobile_node=body.mobile_node,
@@ -76,7 +74,6 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
 
         Scope mobility:write; a token bound to a router speaks for that router only.
         """
-        _one_order(body)
         event = DetachEvent(
             event_id=body.event_id,
             mobile_node=body.mobile_node,
@@ -128,14 +125,6 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
     return router
 
 
-def _one_order(body: schemas.AttachBody | schemas.DetachBody) -> None:
-    if body.timestamp is None or body.sequence is None:
-        return
-    message = "give a timestamp or a sequence, not both"
-    fault = {"pointer": "/sequence", "in": "body", "message": message}
-    raise Refusal("validation", f"body /sequence: {message}", 422, extra={"errors": [fault]})
-
-
 def _answer(
     submitted: Submitted,
     applied: bool | None,
@@ -155,6 +144,8 @@ def _answer(
             for p in answer.prefixes
         ],
         "lifetime": answer.lifetime_s,
+        "timestamp": answer.timestamp_ms,
+        "sequence": answer.sequence,
         "revision": submitted.revision,
         "replayed": submitted.replayed,
         "applied": applied,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from srv6dmm.model.events import Answer
 from srv6dmm.model.flows import FlowRule, Group
 from srv6dmm.model.policy import Policy
+from srv6dmm.model.session_index import SessionIndex
 from srv6dmm.model.topology import LinkEnd, Topology
 
 
@@ -64,7 +65,9 @@ SessionKey = tuple[str, str]
 class Session:
     """One interface of a mobile node, with the router that serves it now.
 
-    `epoch` grows with every accepted change of `serving` and never falls. `via` is the router
+    `epoch` grows with every accepted change of `serving` and never falls, also when the session
+    ends and another of its key begins: that begins with the revision it is written in, and no epoch
+    grows without a revision. `via` is the router
     that head-ends were last told before `serving` (None: there is none). `previous` are the
     routers that may still receive this session's packets from earlier epochs, newest first,
     `serving` never among them. Once STABLE, `via` is None and `previous` is empty.
@@ -202,8 +205,11 @@ class State:
     """None: as in the file."""
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
     """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
+    index: SessionIndex = field(init=False, compare=False, repr=False)
+    """Sessions by other things than their key (derived)."""
 
     def __post_init__(self) -> None:
+        self.index = SessionIndex(self.sessions.values())
         for lease in self.leases.values():
             self.held[lease.anchor] = self.held.get(lease.anchor, 0) + 1
 
@@ -220,9 +226,10 @@ class State:
         if revision != self.revision + 1:
             raise ValueError(f"revision {revision} does not follow {self.revision}")
         for session in change.sessions:
+            self.index.change(self.sessions.get(session.key), session)
             self.sessions[session.key] = session
         for key in change.sessions_gone:
-            self.sessions.pop(key, None)
+            self.index.change(self.sessions.pop(key, None), None)
         for lease in change.leases:
             if lease.prefix not in self.leases:
                 self.held[lease.anchor] = self.held.get(lease.anchor, 0) + 1

@@ -18,7 +18,7 @@ from websockets.sync.client import unix_connect
 
 from srv6dmm import codec
 from tests.api.process import Service, service
-from tests.api.support import MAC, hello, refused
+from tests.api.support import hello, mac, refused
 
 
 def _event(number: int, router: str = "ar1") -> dict[str, Any]:
@@ -26,7 +26,7 @@ def _event(number: int, router: str = "ar1") -> dict[str, Any]:
         "event_id": f"e{number}",
         "mobile_node": f"mn{number}",
         "access_router": router,
-        "link_layer_address": MAC,
+        "link_layer_address": mac(f"mn{number}"),
     }
 
 

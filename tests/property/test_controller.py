@@ -46,6 +46,7 @@ PARAMETERS = MobilityParameters(
 )
 ROLLOUT = RolloutSettings(prepare_timeout_s=2.0, switch_timeout_s=1.0)
 QUIET_S = 60.0
+SLIPS = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 3, 10])
 
 
 class ErrantAgent(SimulatedAgent):
@@ -133,6 +134,8 @@ class Trouble(RuleBasedStateMachine):
         self.clock = LoopClock(self.loop)
         self.store = SlowStore()
         self.ids = 0
+        self.number = 65_500
+        self.stamp = 0
         self.events: list[Event] = []
         self.calls: list[asyncio.Task[Submitted]] = []
         self.accepted: list[Submitted] = []
@@ -209,26 +212,43 @@ class Trouble(RuleBasedStateMachine):
 
         self.run(call())
 
+    def order(self, node: str, slip: int) -> dict[str, int]:
+        """Return what orders an event: nothing, a timestamp or a sequence number, by its node.
+
+        `slip`: how far it is from the next one; beyond 9 it is left out.
+        """
+        self.number += 1
+        if node == "mn1" or slip > 9:
+            return {}
+        if node == "mn2":
+            self.stamp = max(self.stamp + 1, self.clock.now_ms())
+            return {"timestamp_ms": self.stamp - slip}
+        return {"sequence": (self.number - slip) % 65536}
+
     @rule(
         node=st.sampled_from(NODES),
         router=st.sampled_from(ACCESS),
         mac=st.sampled_from([1, 1, 1, 2]),
         lifetime=st.sampled_from([None, None, None, 3]),
+        slip=SLIPS,
     )
-    def attach(self, node: str, router: str, mac: int, lifetime: int | None) -> None:
+    def attach(self, node: str, router: str, mac: int, lifetime: int | None, slip: int) -> None:
         address = f"02:00:00:00:0{NODES.index(node)}:0{mac}"
-        self.submit(AttachEvent(self.fresh_id(), node, router, address, lifetime_s=lifetime))
+        order = self.order(node, slip)
+        self.submit(
+            AttachEvent(self.fresh_id(), node, router, address, lifetime_s=lifetime, **order)
+        )
 
-    @rule(node=st.sampled_from(NODES), router=st.sampled_from(ACCESS))
-    def detach(self, node: str, router: str) -> None:
-        self.submit(DetachEvent(self.fresh_id(), node, router))
+    @rule(node=st.sampled_from(NODES), router=st.sampled_from(ACCESS), slip=SLIPS)
+    def detach(self, node: str, router: str, slip: int) -> None:
+        self.submit(DetachEvent(self.fresh_id(), node, router, **self.order(node, slip)))
 
     @rule(node=st.sampled_from(NODES))
     def refresh(self, node: str) -> None:
         session = self.life.controller.state.sessions.get((node, "0"))
         if session is not None:
-            address = session.link_layer_address
-            self.submit(AttachEvent(self.fresh_id(), node, session.serving, address))
+            address, order = session.link_layer_address, self.order(node, 0)
+            self.submit(AttachEvent(self.fresh_id(), node, session.serving, address, **order))
 
     @precondition(lambda self: self.events)
     @rule(data=st.data())
@@ -372,10 +392,10 @@ class Trouble(RuleBasedStateMachine):
         owners: dict[object, SessionKey] = {}
         for key, session in state.sessions.items():
             assert session.epoch >= self.epochs.get(key, 0), "an epoch fell"
+            self.epochs[key] = session.epoch
             for binding in session.bindings:
                 assert owners.setdefault(binding.prefix, key) == key
                 assert state.leases[binding.prefix].holder == key
-        self.epochs = {key: session.epoch for key, session in state.sessions.items()}
         for lease in state.leases.values():
             assert (lease.prefix in owners) == (lease.state is LeaseState.LEASED)
 

@@ -21,7 +21,7 @@ KEY = ("mn1", "0")
 
 
 def attach(event_id: str, router: str, node: str = "mn1") -> AttachEvent:
-    return AttachEvent(event_id, node, router, "02:00:00:00:00:01")
+    return AttachEvent(event_id, node, router, f"02:00:00:00:00:{int(node[2:]):02x}")
 
 
 @pytest.fixture
