@@ -97,10 +97,12 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
         after: Annotated[
             str,
             Query(
-                pattern=schemas.IDENTIFIER_OR_NOTHING, description="The `next` of the last page."
+                pattern=schemas.IDENTIFIER_OR_NOTHING,
+                description="The `next` of the last page.",
+                examples=["mn500"],
             ),
         ] = "",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+        limit: Annotated[int, Query(ge=1, le=1000, examples=[100])] = 500,
     ) -> Response:
         """Every mobile node, by pages: where it is, its prefixes, who steers them how.
 

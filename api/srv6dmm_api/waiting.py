@@ -11,10 +11,14 @@ from srv6dmm.controller.tickets import Incomplete
 
 Wait = Annotated[
     Literal["durable", "applied"],
-    Query(description="Answer when durable, or when every router has acknowledged."),
+    Query(
+        description="Answer when durable, or when every router has acknowledged.",
+        examples=["applied"],
+    ),
 ]
 Patience = Annotated[
-    float, Query(alias="timeout", gt=0, le=60, description="Seconds to wait for applied.")
+    float,
+    Query(alias="timeout", gt=0, le=60, description="Seconds to wait for applied.", examples=[2.5]),
 ]
 
 
