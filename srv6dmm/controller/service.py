@@ -391,7 +391,8 @@ class Controller:
         if before is not None and _step(before) == _step(session):
             if self._rollouts.join(session.key, ticket):
                 return
-            if session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
+            heard = session.key not in self._unheard
+            if heard and session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
                 if ticket is not None:
                     finish(ticket)  # acknowledged long ago
                 return

@@ -195,8 +195,7 @@ async def test_what_waited_when_the_controller_died_is_overtaken_all_the_same() 
     await domain.stop()
 
 
-@quickly
-async def test_a_stable_session_of_an_earlier_life_is_asked_for_again() -> None:
+async def asked_again(event_id: str, router: str) -> None:
     domain = quick_domain()
     await domain.start()
     await domain.controller.submit(attach("1", "ar1"))
@@ -206,13 +205,23 @@ async def test_a_stable_session_of_an_earlier_life_is_asked_for_again() -> None:
     domain = quick_domain(store=domain.store)
     domain.agents["ar1"].mute = True
     await domain.start()
-    again = await domain.controller.submit(attach("1", "ar1"))
+    again = await domain.controller.submit(attach(event_id, router))
     await domain.settle()
     assert not again.applied.done()
     domain.agents["ar1"].mute = False
     await domain.agents["ar1"].answer()
     assert await outcome(again) == "applied"
     await domain.stop()
+
+
+@quickly
+async def test_a_stable_session_of_an_earlier_life_is_asked_for_again() -> None:
+    await asked_again("1", "ar1")
+
+
+@quickly
+async def test_a_refresh_of_a_session_of_an_earlier_life_waits_for_its_router() -> None:
+    await asked_again("2", "ar1")
 
 
 async def test_a_refusal_is_kept_in_the_file(tmp_path: Path) -> None:
