@@ -33,7 +33,10 @@ travel order. Agents connect to the WebSocket `/v1/routers/{router}/stream`."""
 
 
 def create_app(
-    controller: Controller, settings: ControllerSettings, tokens: auth.TokenTable | None
+    controller: Controller,
+    settings: ControllerSettings,
+    tokens: auth.TokenTable | None,
+    stopping: asyncio.Event | None = None,
 ) -> FastAPI:
     """Return the application. Without tokens every caller is the local principal.
 
@@ -53,7 +56,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, problems.on_validation)
     app.add_exception_handler(Exception, problems.on_mistake)
     app.add_middleware(BodyGuard, limit=settings.http.max_body_bytes)
-    stopping = asyncio.Event()
+    stopping = stopping or asyncio.Event()
     app.state.stopping = stopping
     app.state.tokens = tokens
     metrics = Metrics(controller)

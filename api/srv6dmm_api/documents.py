@@ -97,17 +97,20 @@ def complete(app: FastAPI, routers: Sequence[APIRouter]) -> None:
         schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        if app.state.tokens is not None:
-            components["securitySchemes"] = {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "From `srv6dmm token create`.",
-                }
+        components["securitySchemes"] = {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "From `srv6dmm token create`; not asked for on a controller that "
+                "was started without `http.tokens`.",
             }
-            for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    operation["security"] = [] if path in _OPEN else [{"token": []}]
+        }
+        wanted: list[dict[str, list[str]]] = [{"token": []}]
+        if app.state.tokens is None:
+            wanted.append({})  # or none at all
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if path in _OPEN else wanted
         _restore_examples(routers, document)
         app.openapi_schema = document
         return document

@@ -114,7 +114,8 @@ def domain_routes(controller: Controller) -> APIRouter:
             OptionalName, Query(alias="to", description="The serving router.", examples=["ar1"])
         ] = None,
         mobile_node: Annotated[
-            OptionalName, Query(description="Instead of `to`: its steered prefixes.")
+            OptionalName,
+            Query(description="Instead of `to`: its steered prefixes.", examples=["mn1"]),
         ] = None,
     ) -> Response:
         """Path and segment list between two routers, or of a mobile node's prefixes.

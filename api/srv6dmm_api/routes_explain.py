@@ -16,7 +16,8 @@ from srv6dmm_api.callers import Caller
 from srv6dmm_api.documents import Json, answers, problems
 from srv6dmm_api.explain_views import explanation
 
-Port = Annotated[int | None, Query(ge=0, le=65535)]
+Port = Annotated[int | None, Query(ge=0, le=65535, examples=[443])]
+OptionalName = Annotated[str | None, Query(pattern=schemas.IDENTIFIER, max_length=128)]
 NO_NEXT_HEADER = 59
 
 
@@ -47,16 +48,21 @@ def explain_routes(controller: Controller) -> APIRouter:
                 examples=["2001:db8:cafe::2"],
             ),
         ],
-        direction: Literal["uplink", "downlink"] = "uplink",
-        protocol: Annotated[int, Query(alias="proto", ge=0, le=255)] = NO_NEXT_HEADER,
+        direction: Annotated[Literal["uplink", "downlink"], Query(examples=["uplink"])] = "uplink",
+        protocol: Annotated[int, Query(alias="proto", ge=0, le=255, examples=[6])] = NO_NEXT_HEADER,
         source_port: Annotated[Port, Query(alias="sport")] = None,
         destination_port: Annotated[Port, Query(alias="dport")] = None,
-        dscp: Annotated[int, Query(ge=0, le=63)] = 0,
-        interface: Annotated[str | None, Query(pattern=schemas.IDENTIFIER, max_length=128)] = None,
+        dscp: Annotated[int, Query(ge=0, le=63, examples=[46])] = 0,
+        interface: Annotated[OptionalName, Query(examples=["0"])] = None,
         address: Annotated[
-            str | None, Query(max_length=45, description="The node's own; default: preferred.")
+            str | None,
+            Query(
+                max_length=45,
+                description="The node's own; default: preferred.",
+                examples=["2001:db8:a1::7"],
+            ),
         ] = None,
-        head_end: Annotated[str | None, Query(pattern=schemas.IDENTIFIER, max_length=128)] = None,
+        head_end: Annotated[OptionalName, Query(examples=["br1"])] = None,
     ) -> Response:
         """Explain where a packet of a mobile node goes: rules, policy, header, hops. Scope read.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
 from srv6dmm.controller.service import Controller, Submitted
-from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent, DetachEvent, Event, HandoffIndicator
+from srv6dmm.model.wire import EntryFailure
 from srv6dmm_api import auth, schemas, shapes, views
 from srv6dmm_api.callers import Caller
 from srv6dmm_api.documents import Json, Responses, answers, problems
@@ -30,11 +31,12 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
         if not submitted.replayed:
             metrics.committed(submitted.timings)
         if wait == "durable":
-            return Json(_answer(submitted, None, []))
+            return Json(_answer(submitted, None))
         if await applied_within(submitted.applied, patience, stopping):
-            return Json(_answer(submitted, True, []))
-        pending = controller.pending_routers((event.mobile_node, event.interface))
-        return Json(_answer(submitted, False, pending), status_code=202)
+            return Json(_answer(submitted, True))
+        key = (event.mobile_node, event.interface)
+        pending, failures = controller.pending_routers(key), controller.failures(key)
+        return Json(_answer(submitted, False, pending, failures), status_code=202)
 
     def event_answers(path: str) -> Responses:
         return {
@@ -51,7 +53,6 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
 
         Scope mobility:write; a token bound to a router speaks for that router only.
         """
-        _one_order(body)
         event = AttachEvent(
             event_id=body.event_id,
             mobile_node=body.mobile_node,
@@ -73,7 +74,6 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
 
         Scope mobility:write; a token bound to a router speaks for that router only.
         """
-        _one_order(body)
         event = DetachEvent(
             event_id=body.event_id,
             mobile_node=body.mobile_node,
@@ -97,10 +97,12 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
         after: Annotated[
             str,
             Query(
-                pattern=schemas.IDENTIFIER_OR_NOTHING, description="The `next` of the last page."
+                pattern=schemas.IDENTIFIER_OR_NOTHING,
+                description="The `next` of the last page.",
+                examples=["mn500"],
             ),
         ] = "",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+        limit: Annotated[int, Query(ge=1, le=1000, examples=[100])] = 500,
     ) -> Response:
         """Every mobile node, by pages: where it is, its prefixes, who steers them how.
 
@@ -125,15 +127,12 @@ def mobility_routes(controller: Controller, metrics: Metrics, stopping: asyncio.
     return router
 
 
-def _one_order(body: schemas.AttachBody | schemas.DetachBody) -> None:
-    if body.timestamp is None or body.sequence is None:
-        return
-    message = "give a timestamp or a sequence, not both"
-    fault = {"pointer": "/sequence", "in": "body", "message": message}
-    raise Refusal("validation", f"body /sequence: {message}", 422, extra={"errors": [fault]})
-
-
-def _answer(submitted: Submitted, applied: bool | None, pending: list[str]) -> dict[str, Any]:
+def _answer(
+    submitted: Submitted,
+    applied: bool | None,
+    pending: Sequence[str] = (),
+    failures: Sequence[tuple[str, EntryFailure]] = (),
+) -> dict[str, Any]:
     answer, timings = submitted.answer, submitted.timings
     return {
         "event_id": answer.event_id,
@@ -147,10 +146,16 @@ def _answer(submitted: Submitted, applied: bool | None, pending: list[str]) -> d
             for p in answer.prefixes
         ],
         "lifetime": answer.lifetime_s,
+        "timestamp": answer.timestamp_ms,
+        "sequence": answer.sequence,
         "revision": submitted.revision,
         "replayed": submitted.replayed,
         "applied": applied,
-        "pending": pending,
+        "pending": list(pending),
+        "failures": [
+            {"router": router, "key": fault.key, "errno": fault.errno, "reason": fault.reason}
+            for router, fault in failures
+        ],
         "timings": {
             "event_to_decided_ms": timings.decided_ms,
             "event_to_durable_ms": timings.durable_ms,

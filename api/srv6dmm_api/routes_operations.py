@@ -16,6 +16,7 @@ from srv6dmm_api.documents import Json, answers, problems, text
 from srv6dmm_api.metrics import Metrics
 from srv6dmm_api.sse import LARGEST_ID, EventStream
 
+_ID = 1_800_000_000_000_001
 _FRAMES = """: connected
 
 id: 1800000000000001
@@ -45,9 +46,10 @@ def operations_routes(
     )
     async def events(
         caller: Caller,
-        last_event_id: Annotated[int | None, Header(ge=0, le=LARGEST_ID)] = None,
+        last_event_id: Annotated[int | None, Header(ge=0, le=LARGEST_ID, examples=[_ID])] = None,
         since: Annotated[
-            int | None, Query(ge=0, le=LARGEST_ID, description="Like Last-Event-ID.")
+            int | None,
+            Query(ge=0, le=LARGEST_ID, description="Like Last-Event-ID.", examples=[_ID]),
         ] = None,
     ) -> Response:
         """Everything that happens. Scope read.

@@ -37,7 +37,7 @@ _SEQUENCE = Field(
     ge=0,
     le=65535,
     strict=True,
-    description="Sequence number modulo 65536 (RFC 6275 section 9.5.1), instead of a timestamp.",
+    description="Sequence number modulo 65536 (RFC 6275 section 9.5.1); ignored with a timestamp.",
 )
 
 
@@ -73,7 +73,11 @@ class AttachBody(_Body):
 
     link_layer_address: Mac
     handoff_indicator: int = Field(
-        default=4, ge=1, le=5, strict=True, description="RFC 5213 section 8.4."
+        default=4,
+        ge=1,
+        le=5,
+        strict=True,
+        description="RFC 5213 section 8.4. For information: nothing is decided by it.",
     )
     lifetime: int | None = Field(
         default=None, ge=1, le=262_140, strict=True, description="Seconds."
@@ -115,6 +119,15 @@ class PrefixView(BaseModel):
     preferred: bool
 
 
+class RouterFailure(BaseModel):
+    """A plan entry that a router's kernel refused, and why."""
+
+    router: str
+    key: str
+    errno: int
+    reason: str
+
+
 class TimingsView(BaseModel):
     """Milliseconds since the event was received."""
 
@@ -138,10 +151,13 @@ class EventAnswer(BaseModel):
                     "epoch": 2,
                     "serving": "ar3",
                     "lifetime": 3600,
+                    "timestamp": None,
+                    "sequence": None,
                     "revision": 17,
                     "replayed": False,
                     "applied": True,
                     "pending": [],
+                    "failures": [],
                     "prefixes": [
                         {"prefix": "2001:db8:a1::/64", "anchor": "ar1", "preferred": False},
                         {"prefix": "2001:db8:a3::/64", "anchor": "ar3", "preferred": True},
@@ -165,12 +181,17 @@ class EventAnswer(BaseModel):
     serving: str | None
     prefixes: list[PrefixView]
     lifetime: int
+    timestamp: int | None = Field(default=None, description="As in the event.")
+    sequence: int | None = Field(default=None, description="As in the event.")
     revision: int
     replayed: bool
     applied: bool | None = Field(
         default=None, description="With wait=applied: whether every router acknowledged."
     )
     pending: list[str] = Field(default_factory=list, description="Routers still waited for.")
+    failures: list[RouterFailure] = Field(
+        default_factory=list, description="What the kernels of those routers refused."
+    )
     timings: TimingsView
 
 

@@ -24,10 +24,12 @@ from srv6dmm.config import ControllerSettings, HttpSettings
 from srv6dmm.controller.clock import SystemClock
 from srv6dmm.controller.service import Controller
 from srv6dmm.core.topology import parse_topology
-from srv6dmm.model.errors import Srv6dmmError
+from srv6dmm.model.errors import Srv6dmmError, StoreInUse, StoreUnavailable
+from srv6dmm.model.topology import Topology
 from srv6dmm.store.sqlite import SqliteStore
 from srv6dmm_api.app import create_app
 from srv6dmm_api.auth import TokenTable
+from srv6dmm_api.doorway import Doorway
 from srv6dmm_api.stream import MAX_FRAME
 
 log = structlog.get_logger()
@@ -38,6 +40,10 @@ SWITCH_S = 0.0005
 
 Python's default is 5 ms: longer than a whole hand-over should take.
 """
+
+
+STORE_RETRY_S = 1.0
+"""How soon a store that could not be opened is tried again."""
 
 
 class ListenError(Srv6dmmError):
@@ -174,11 +180,12 @@ class Server(uvicorn.Server):
         return made
 
 
-def make_server(app: FastAPI, http: HttpSettings, unix: socket.socket | None) -> Server:
+def make_server(app: FastAPI | Doorway, http: HttpSettings, unix: socket.socket | None) -> Server:
     """Return the server of an application; give `serve` the TCP sockets."""
     config = uvicorn.Config(
         app,
         loop="none",  # the caller's
+        lifespan="off",
         ws="websockets-sansio",
         access_log=False,
         proxy_headers=False,
@@ -198,7 +205,8 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
     """Run until SIGTERM or SIGINT.
 
     Prints `listening http://HOST:PORT` once events are accepted, and writes the same line to
-    `ready_file`. Raises Srv6dmmError, OSError or ValueError when it cannot start.
+    `ready_file`. While the store cannot be opened, requests are refused, `/readyz` says why, and it
+    is tried again. Raises Srv6dmmError, OSError or ValueError when it cannot start.
     """
     check_exposure(settings)
     http = settings.http
@@ -206,8 +214,62 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
         settings.topology.read_text("utf-8", "replace"), str(settings.topology)
     )
     tokens = TokenTable.load(http.tokens) if http.tokens else None
+    stopping = asyncio.Event()
+    doorway = Doorway(stopping)
+    tcp = unix = opened = running = None
+    try:
+        try:
+            opened = _open(settings, topology)
+        except StoreInUse:
+            raise
+        except StoreUnavailable as error:
+            doorway.reason = str(error)
+            log.error("store.unavailable", reason=str(error))
+        tcp = tcp_socket(http.host, http.port)
+        if http.unix_socket is not None:
+            unix = unix_socket(http.unix_socket)
+        server = make_server(doorway, http, unix)
+        sys.setswitchinterval(SWITCH_S)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        if opened is None:
+            running = asyncio.create_task(server.serve(sockets=[tcp]))
+            opened = await _opened(settings, topology, doorway, running)
+            if opened is None:
+                await running
+                return
+        controller = opened[1]
+        app = create_app(controller, settings, tokens, stopping)
+        await controller.start()
+        gc.collect()
+        gc.freeze()  # modules and loaded state live as long as we; walking them takes milliseconds
+        doorway.within = app
+        if running is None:
+            running = asyncio.create_task(server.serve(sockets=[tcp]))
+        await _either(running, server.up)
+        if running.done():
+            await running
+        _announce(http, tcp, ready_file)
+        await _either(running, stopping)
+        await controller.stop()
+        await running
+    finally:
+        if tcp is not None:
+            tcp.close()
+        if unix is not None and http.unix_socket is not None:
+            unix.close()
+            http.unix_socket.unlink(missing_ok=True)
+        if opened is not None:
+            opened[0].close()
+
+
+def _open(settings: ControllerSettings, topology: Topology) -> tuple[SqliteStore, Controller]:
+    """Return a store and the controller of what is in it.
+
+    Raises StoreUnavailable, and Refusal when store and topology do not belong together.
+    """
     store = SqliteStore(settings.store.path)
-    tcp = unix = None
     try:
         controller = Controller(
             topology,
@@ -218,34 +280,34 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
             uuid.uuid4().hex,
             settings.detection,
         )
-        tcp = tcp_socket(http.host, http.port)
-        if http.unix_socket is not None:
-            unix = unix_socket(http.unix_socket)
-        app = create_app(controller, settings, tokens)
-        server = make_server(app, http, unix)
-        sys.setswitchinterval(SWITCH_S)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, setattr, server, "should_exit", True)
-        await controller.start()
-        gc.collect()
-        gc.freeze()  # modules and loaded state live as long as we; walking them takes milliseconds
-        running = asyncio.create_task(server.serve(sockets=[tcp]))
-        started = asyncio.create_task(server.up.wait())
-        await asyncio.wait((running, started), return_when=asyncio.FIRST_COMPLETED)
-        started.cancel()
-        if running.done():
-            await running
-        _announce(http, tcp, ready_file)
-        stopping = asyncio.create_task(app.state.stopping.wait())
-        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-        await controller.stop()
-        stopping.cancel()
-        await running
-    finally:
-        if tcp is not None:
-            tcp.close()
-        if unix is not None and http.unix_socket is not None:
-            unix.close()
-            http.unix_socket.unlink(missing_ok=True)
+    except BaseException:
         store.close()
+        raise
+    return store, controller
+
+
+async def _opened(
+    settings: ControllerSettings,
+    topology: Topology,
+    doorway: Doorway,
+    running: asyncio.Task[None],
+) -> tuple[SqliteStore, Controller] | None:
+    """Return what `_open` does once that succeeds; None when the server ended before."""
+    while not running.done():
+        try:
+            return _open(settings, topology)
+        except StoreInUse:
+            raise
+        except StoreUnavailable as error:
+            if str(error) != doorway.reason:
+                log.error("store.unavailable", reason=str(error))
+            doorway.reason = str(error)
+        await asyncio.wait((running,), timeout=STORE_RETRY_S)
+    return None
+
+
+async def _either(running: asyncio.Task[None], event: asyncio.Event) -> None:
+    """Wait for an event, or for the server to end."""
+    happened = asyncio.ensure_future(event.wait())
+    await asyncio.wait((running, happened), return_when=asyncio.FIRST_COMPLETED)
+    happened.cancel()

@@ -73,7 +73,8 @@ def _owner(controller: Controller, segments: SegmentList) -> str:
 
 def _sessions(controller: Controller, name: str) -> list[Session]:
     """Return a node's sessions by interface. Raises Refusal `unknown-mobile-node`."""
-    found = [s for (node, _), s in controller.state.sessions.items() if node == name]
+    state = controller.state
+    found = [state.sessions[key] for key in state.index.of_node(name)]
     if not found:
         raise Refusal("unknown-mobile-node", f"mobile node {name!r} has no session", 404)
     return sorted(found, key=lambda session: session.interface)
@@ -214,7 +215,7 @@ def _path(
         "path": list(path),
         "metric": metric,
         "mode": mode.value,
-        "overhead_bytes": mode.overhead(len(segments)),
+        "overhead_bytes": mode.overhead(len(segments)) if segments else 0,
         "segments": [
             {"sid": str(sid), "router": router, "behavior": behavior}
             for sid in segments

@@ -7,21 +7,28 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query
 
+from srv6dmm.controller.tickets import Incomplete
+
 Wait = Annotated[
     Literal["durable", "applied"],
-    Query(description="Answer when durable, or when every router has acknowledged."),
+    Query(
+        description="Answer when durable, or when every router has acknowledged.",
+        examples=["applied"],
+    ),
 ]
 Patience = Annotated[
-    float, Query(alias="timeout", gt=0, le=60, description="Seconds to wait for applied.")
+    float,
+    Query(alias="timeout", gt=0, le=60, description="Seconds to wait for applied.", examples=[2.5]),
 ]
 
 
 async def applied_within(
     applied: asyncio.Future[Any], patience: float, stopping: asyncio.Event
 ) -> bool:
-    """Tell whether routers acknowledged within `patience` seconds.
+    """Tell whether every router acknowledged within `patience` seconds.
 
-    Gives up when the controller stops. Raises the Refusal that says why it will not come.
+    Gives up when the controller stops, and when it goes on without some routers. Raises the
+    Refusal that says why it will not come.
     """
     stopped = asyncio.ensure_future(stopping.wait())
     try:
@@ -32,5 +39,8 @@ async def applied_within(
         stopped.cancel()
     if not applied.done():
         return False
-    applied.result()
+    try:
+        applied.result()
+    except Incomplete:
+        return False
     return True

@@ -1,6 +1,7 @@
 """Sends Router Advertisements to mobile nodes, each to one node (RFC 5213 section 6.7).
 
-To the node's link-local address: its neighbour entry is there by the delivery of its prefix.
+Unicast on the link, to all nodes (ff02::1) in the packet: RFC 6085. Which link-local address a node
+has is its own affair (RFC 7217), and its link-layer address is what it was registered with.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import structlog
 from srv6dmm.agent import icmp
 from srv6dmm.agent.rate_limit import RateLimit
 from srv6dmm.agent.router_advertisement import (
-    HOP_LIMIT,
     ROUTER_SOLICITATION,
     Solicitation,
     encode_advertisement,
+    packet_to_all_nodes,
     parse_solicitation,
 )
 from srv6dmm.model.errors import Srv6dmmError
@@ -47,7 +48,6 @@ def period_s(advertisement: Advertisement) -> float:
 @dataclass(slots=True)
 class _Node:
     advertisement: Advertisement
-    destination: IPv6Address
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
@@ -61,6 +61,7 @@ class Advertiser:
         self._by_address: dict[IPv6Address, _Node] = {}
         self._by_mac: dict[str, _Node] = {}
         self._socket: socket.socket | None = None
+        self._sender: socket.socket | None = None
         self._index = 0
         self._limit = RateLimit(ANSWERS_PER_S, ANSWERS_AT_ONCE)
         self.sent = 0
@@ -87,7 +88,7 @@ class Advertiser:
         if node is not None and node.advertisement == advertisement:
             return
         self.remove(advertisement.key)
-        node = _Node(advertisement, advertisement.link_local)
+        node = _Node(advertisement)
         self._nodes[advertisement.key] = node
         self._by_address[advertisement.link_local] = node
         self._by_mac[advertisement.link_layer_address] = node
@@ -108,9 +109,8 @@ class Advertiser:
             return
         for timer in node.timers:
             timer.cancel()
-        for address in (node.advertisement.link_local, node.destination):
-            if self._by_address.get(address) is node:
-                del self._by_address[address]
+        if self._by_address.get(node.advertisement.link_local) is node:
+            del self._by_address[node.advertisement.link_local]
         if self._by_mac.get(node.advertisement.link_layer_address) is node:
             del self._by_mac[node.advertisement.link_layer_address]
 
@@ -147,20 +147,24 @@ class Advertiser:
 
     def _send(self, node: _Node) -> None:
         settings, advertisement = self._settings, node.advertisement
-        if settings is None or settings.access_link_local is None or settings.access_mac is None:
+        if (
+            settings is None
+            or settings.access_interface is None
+            or settings.access_link_local is None
+            or settings.access_mac is None
+        ):
             self.unsent += 1
             return
-        if self._socket is None:
+        if self._sender is None:
             self.look()
-        if self._socket is None:
+        if self._sender is None:
             self.unsent += 1
             return
+        message = encode_advertisement(advertisement, settings.access_mac)
         try:
-            self._socket.sendmsg(
-                [encode_advertisement(advertisement, settings.access_mac)],
-                icmp.from_address(settings.access_link_local, self._index),
-                0,
-                (str(node.destination), 0, 0, self._index),
+            self._sender.sendto(
+                packet_to_all_nodes(settings.access_link_local, message),
+                icmp.link_address(settings.access_interface, advertisement.link_layer_address),
             )
         except OSError as error:
             # The interface may be down, or gone and made anew: the next one opens it again.
@@ -178,9 +182,9 @@ class Advertiser:
         made = icmp.listen(self._namespace, ROUTER_SOLICITATION)
         try:
             made.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, HOP_LIMIT)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-        except OSError:
+            self._sender = icmp.packet_sender(self._namespace)
+        except BaseException:
             made.close()
             raise
         asyncio.get_running_loop().add_reader(made, self._heard, made)
@@ -192,6 +196,9 @@ class Advertiser:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
 
     def _heard(self, opened: socket.socket) -> None:
         try:
@@ -205,14 +212,12 @@ class Advertiser:
     def answer(self, asked: Solicitation) -> None:
         """Send a node that solicits its RA; one that is not attached here gets nothing.
 
-        A node is known by its link-local address, or by its link-layer address: one whose
-        link-local address is not made of that (RFC 7217) is told there from then on.
+        A node is known by the link-layer address it gives, or by the link-local address that is
+        made of its own.
         """
         node = self._by_address.get(asked.source)
         if node is None and asked.link_layer_address is not None:
             node = self._by_mac.get(asked.link_layer_address)
-            if node is not None:
-                self._move(node, asked.source)
         if node is None:
             self.unknown += 1
             log.debug("advertise.unknown-node", source=str(asked.source))
@@ -220,10 +225,3 @@ class Advertiser:
         now = asyncio.get_running_loop().time()
         if self._limit.allow(node.advertisement.link_layer_address, now):
             self._send(node)
-
-    def _move(self, node: _Node, destination: IPv6Address) -> None:
-        """Send a node's RAs to another address of its from now on."""
-        if node.destination != node.advertisement.link_local:
-            self._by_address.pop(node.destination, None)
-        node.destination = destination
-        self._by_address[destination] = node

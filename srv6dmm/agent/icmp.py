@@ -10,6 +10,7 @@ from srv6dmm.dataplane import namespace
 
 _ICMPV6_FILTER = 1
 _IPV6_PKTINFO = 50
+_ETH_P_IPV6 = 0x86DD
 _PASS_NOTHING = 0xFFFFFFFF
 
 Ancillary = list[tuple[int, int, bytes]]
@@ -41,6 +42,20 @@ def listen(network_namespace: str | None, *types: int) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def packet_sender(network_namespace: str | None) -> socket.socket:
+    """Return a packet socket of the namespace that hears nothing: `sendto` with IPv6 packets and
+    `link_address`. Raises OSError (CAP_NET_RAW is needed) and NamespaceError."""
+    with namespace.inside(network_namespace):
+        return socket.socket(
+            socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
+        )
+
+
+def link_address(interface: str, mac: str) -> tuple[str, int, int, int, bytes]:
+    """Return where a packet socket sends an IPv6 packet: to one station on an interface."""
+    return (interface, _ETH_P_IPV6, 0, 0, bytes.fromhex(mac.replace(":", "")))
 
 
 def interface_index(network_namespace: str | None, interface: str) -> int:

@@ -10,11 +10,15 @@ from srv6dmm.model.plan import Advertisement
 
 ROUTER_SOLICITATION = 133
 ROUTER_ADVERTISEMENT = 134
+ALL_NODES = IPv6Address("ff02::1")
 HOP_LIMIT = 255
 """RFC 4861 section 6.1: a receiver takes nothing else, so nothing off the link gets through."""
 CURRENT_HOP_LIMIT = 64
 SOURCE_LINK_LAYER, PREFIX_INFORMATION, MTU = 1, 3, 5
 _AUTONOMOUS = 0x40
+_ICMPV6 = 58
+_IPV6_HEADER = struct.Struct("!IHBB")
+"""Version, class and flow label, payload length, next header, hop limit."""
 _HEADER = struct.Struct("!BBHBBHII")
 """Type, code, checksum, hop limit, flags, router lifetime, reachable time, retransmission."""
 _LINK_LAYER_OPTION = struct.Struct("!BB6s")
@@ -24,7 +28,7 @@ _MOST_U16, _MOST_U32 = 0xFFFF, 0xFFFFFFFF
 
 
 def encode_advertisement(advertisement: Advertisement, router_mac: str) -> bytes:
-    """Return the ICMPv6 message, checksum zero (a raw socket fills it in).
+    """Return the ICMPv6 message, its checksum zero.
 
     Flags 0: no DHCPv6, preference medium (RFC 4191 section 2.2). Prefixes are autonomous but
     not on-link: they are the node's alone, and everything goes through the router (RFC 5213
@@ -60,6 +64,23 @@ def encode_advertisement(advertisement: Advertisement, router_mac: str) -> bytes
             )
         )
     return b"".join(parts)
+
+
+def packet_to_all_nodes(source: IPv6Address, message: bytes) -> bytes:
+    """Return an ICMPv6 message as an IPv6 packet from a link-local address to ff02::1."""
+    addresses = source.packed + ALL_NODES.packed
+    pseudo_header = addresses + struct.pack("!II", len(message), _ICMPV6)
+    message = message[:2] + _checksum(pseudo_header + message).to_bytes(2, "big") + message[4:]
+    return _IPV6_HEADER.pack(6 << 28, len(message), _ICMPV6, HOP_LIMIT) + addresses + message
+
+
+def _checksum(data: bytes) -> int:
+    """Return the Internet checksum (RFC 1071); the field itself counts as zero."""
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from srv6dmm.model.errors import Srv6dmmError
 log = structlog.get_logger()
 
 RATE, BURST = 10.0, 20.0
-"""Messages per second, and at once, to one inner source (RFC 4443 section 2.4 f)."""
+"""Messages per second, and at once, to one inner source."""
+ALL_RATE, ALL_BURST = 200.0, 400.0
+"""To all of them together, whatever sources are made up (RFC 4443 section 2.4 (f))."""
 _AT_ONCE = 64
 """Messages handled before the event loop gets its turn again."""
 
@@ -30,6 +32,7 @@ class TooBigRelay:
         self._tunnel_source: IPv6Address | None = None
         self._socket: socket.socket | None = None
         self._limit = RateLimit(RATE, BURST)
+        self._all = RateLimit(ALL_RATE, ALL_BURST)
         self.relayed = 0
         self.ignored: Counter[str] = Counter()
         """Reason -> messages that were not relayed."""
@@ -68,7 +71,9 @@ class TooBigRelay:
         if isinstance(found, str):
             self.ignored[found] += 1
             return
-        if not self._limit.allow(found.destination, asyncio.get_running_loop().time()):
+        now = asyncio.get_running_loop().time()
+        # Who has had its share takes nothing from the others'.
+        if not (self._limit.allow(found.destination, now) and self._all.allow(None, now)):
             self.ignored["rate"] += 1
             return
         try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from srv6dmm.lab.demo import Demo, Progress
 
 LAB = "demo"
+REACH_MS = 10
+"""What half of all events are to be applied within, the whole way over HTTP."""
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +34,8 @@ def _demo(
 ) -> None:
     """Show mobile nodes keeping their flows while they move, on real kernels.
 
-    Exit code 1 when a soft hand-over lost or reordered a packet, a TCP connection broke, or a
-    packet crossed the old anchor.
+    Exit code 1 when a soft hand-over lost or reordered a packet, a TCP connection broke, a packet
+    crossed the old anchor, or one took more hops than the shortest path has.
     """
     from rich.live import Live
 
@@ -151,8 +153,8 @@ def _table(report: dict[str, Any]) -> None:
         f"{summary['reordered_soft']} reordered;  hard: {summary['lost_hard']} lost\n"
         f"old anchor: {summary['old_anchor_packets']} packets after the switch;  "
         f"off the shortest path: {summary['off_shortest_path']}\n"
-        f"event to applied: p50 {_ms(applied['p50'])} ms, p99 {_ms(applied['p99'])} ms;  "
-        f"to first packet: p50 {_ms(first['p50'])} ms\n"
+        f"event to applied: p50 {_ms(applied['p50'])} ms, p99 {_ms(applied['p99'])} ms "
+        f"({_reach(applied['p50'])});  to first packet: p50 {_ms(first['p50'])} ms\n"
         f"TCP: {'survived everything' if tcp['survived'] else 'BROKE'}, "
         f"{tcp['bytes'] / 1e6:.1f} MB verified, {tcp['retransmits']} retransmits"
     )
@@ -160,6 +162,12 @@ def _table(report: dict[str, Any]) -> None:
 
 def _ms(value: float | None) -> str:
     return "    -" if value is None else f"{value:>5.1f}"
+
+
+def _reach(p50_ms: float | None) -> str:
+    """Return how the middle event compares with what is aimed at: a busy host is no fault."""
+    within = p50_ms is not None and p50_ms < REACH_MS
+    return f"reach: p50 < {REACH_MS} ms {'met' if within else 'missed'}"
 
 
 def _faults(report: dict[str, Any]) -> list[str]:

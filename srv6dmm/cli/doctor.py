@@ -23,7 +23,7 @@ def _doctor(
     import platform
 
     from srv6dmm.cli.output import ERROR, console, print_json
-    from srv6dmm.dataplane.probe import probe
+    from srv6dmm.dataplane.probe import DONE, probe
 
     findings = probe(compile_bpf=bcc)
     missing = [finding for finding in findings if finding.status == "missing"]
@@ -43,7 +43,11 @@ def _doctor(
         console.print(f"kernel {platform.release()}")
         for finding in findings:
             colour = colours[finding.status]
-            console.print(f"[{colour}]{finding.status:8}[/] {finding.name}")
+            shown = "" if finding.status != "ok" or finding.detail == DONE else finding.detail
+            console.print(
+                f"[{colour}]{finding.status:8}[/] {finding.name}{f': {shown}' if shown else ''}",
+                highlight=False,
+            )
             if finding.status != "ok":
                 console.print(f"         {finding.detail}", markup=False)
                 console.print(f"         -> {finding.remedy}", markup=False)

@@ -125,6 +125,8 @@ def _submit(
         console.print(f"  applied everywhere after {took:.1f} ms")
     elif answer["pending"]:
         console.print(f"  still waiting for {', '.join(answer['pending'])}")
+    for failure in answer["failures"]:
+        console.print(f"  {failure['router']} could not apply it: {failure['reason']}")
 
 
 def _list(controller: Controller = None, json: Json = False) -> None:

@@ -61,7 +61,7 @@ class Arrivals:
         else:
             self._under_way.add((router, key))
             try:
-                await self._submit(_event(router, key, seen))
+                await self._submit(self._event(router, key, seen))
             except Refusal as refusal:
                 log.warning("arrival.refused", mobile_node=key[0], reason=str(refusal))
                 self._note("refused", router, seen, refusal.type)
@@ -111,15 +111,18 @@ class Arrivals:
         left = router in session.previous and seen.kind != "solicitation"
         return "late" if moving and left else None
 
-
-def _event(router: str, key: SessionKey, seen: Detected) -> AttachEvent:
-    node, interface = key
-    mac = parse_mac(seen.link_layer_address)
-    # Router, node and time name the event: the same word twice is one event.
-    return AttachEvent(
-        event_id=f"nd-{router[:80]}-{mac.replace(':', '')}-{seen.at_ms}",
-        mobile_node=node,
-        access_router=router,
-        link_layer_address=mac,
-        interface=interface,
-    )
+    def _event(self, router: str, key: SessionKey, seen: Detected) -> AttachEvent:
+        """Return the attach event. It has a timestamp, ours, where the session's events have."""
+        node, interface = key
+        mac = parse_mac(seen.link_layer_address)
+        session = self._state().sessions.get(key)
+        stamped = session is not None and session.timestamp_ms is not None
+        # Router, node and time name the event: the same word twice is one event.
+        return AttachEvent(
+            event_id=f"nd-{router[:80]}-{mac.replace(':', '')}-{seen.at_ms}",
+            mobile_node=node,
+            access_router=router,
+            link_layer_address=mac,
+            interface=interface,
+            timestamp_ms=self._clock.now_ms() if stamped else None,
+        )

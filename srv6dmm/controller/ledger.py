@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from srv6dmm.controller.rollout import Ticket
+from srv6dmm.controller.tickets import Ticket
 from srv6dmm.model.state import Change, Session, SessionKey
 from srv6dmm.store.interface import Store
 

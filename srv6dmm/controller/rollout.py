@@ -5,39 +5,27 @@ acknowledged it, the next phase is asked for. What the phases are is decided in 
 what a router's silence or refusal means is decided here:
 
 * PREPARE: refusal, or silence for `prepare_timeout_s`, aborts; the old path was not touched.
-* SWITCH, REDIRECT: the roll-out goes on after `switch_timeout_s`, degraded. The clean step waits
-  until every router has acknowledged: who is behind in SWITCH is needed in REDIRECT too.
+* SWITCH, REDIRECT: the roll-out goes on after `switch_timeout_s`, degraded, and callers are told
+  who is missing. The clean step waits until every router has acknowledged: who is behind in SWITCH
+  is needed in REDIRECT too.
+
+Callers of an event whose roll-out ends early are told when that is durable, never before.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from srv6dmm.config import RolloutSettings
-from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.hub import Hub
-from srv6dmm.controller.measure import Timings
+from srv6dmm.controller.tickets import Incomplete, Ticket, copy_result, finish, tell
+from srv6dmm.core.outcomes import session_ended, superseded
 from srv6dmm.core.planner import Planner
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.state import RolloutPhase, Session, SessionKey
-
-
-@dataclass(slots=True)
-class Ticket:
-    """What the caller of an event waits on, through all stages of its epoch."""
-
-    epoch: int
-    clock: Clock
-    started: float
-    """By the monotonic clock, seconds."""
-    timings: Timings
-    applied: asyncio.Future[Timings]
-
-    def elapsed_ms(self) -> float:
-        """Return the milliseconds since the event came, to the microsecond."""
-        return round((self.clock.monotonic() - self.started) * 1e3, 3)
+from srv6dmm.model.wire import EntryFailure
 
 
 @dataclass(slots=True)
@@ -52,12 +40,20 @@ class _Stage:
     overdue: bool = False
     announced: bool = False
     ticket: Ticket | None = None
+    awaiting: list[str] = field(default_factory=list)
+    """Ids of the events that are applied when this is."""
     behind: Mapping[str, int] = field(default_factory=dict)
     """Those of `needs` that are not waited for with patience: head-ends that have not switched."""
+    failed: bool = False
+    """It is aborted as soon as that is durable."""
+    overtaken: bool = False
+    """Something that ends it is being made durable."""
 
 
 Next = Callable[[Session], None]
 Fail = Callable[[Session, Refusal], None]
+Late = Callable[[Session, float], None]
+"""(session, milliseconds since its event came)"""
 
 
 class Rollouts:
@@ -81,6 +77,8 @@ class Rollouts:
         self.on_acknowledged: Next = lambda session: None
         self.on_abort: Fail = lambda session, refusal: None
         self.on_degraded: Callable[[Session, list[str]], None] = lambda *_: None
+        self.on_late: Late = lambda *_: None
+        """Applied everywhere after all, when its caller had been told Incomplete."""
         hub.on_progress.append(self._progress)
 
     def enter(
@@ -88,23 +86,28 @@ class Rollouts:
         session: Session,
         ticket: Ticket | None = None,
         behind: Mapping[str, int] | None = None,
+        awaiting: Iterable[str] = (),
     ) -> None:
         """Start waiting for the phase the session is in now, by what is durable now.
 
         A ticket of an older epoch is told that it was overtaken; one of the same epoch stays.
         `behind`: head-ends and the revision by which they will have switched, for REDIRECT.
+        `awaiting`: events of an earlier life that are applied when this is.
         """
         if self._closed:
             return
         before = self._stages.get(session.key)
+        waiting = list(awaiting) if ticket is None else [ticket.event_id]
         if before is not None:
             self._forget(before)
             if ticket is None or ticket is before.ticket:
                 ticket = before.ticket
+                if before.session.epoch == session.epoch:
+                    waiting = before.awaiting
             elif before.ticket is not None:
-                _refuse(before.ticket, _superseded(before.session, session))
+                tell(before.ticket, superseded(session))
         if ticket is not None and ticket.epoch < session.epoch:
-            _refuse(ticket, _superseded(session, session))
+            tell(ticket, superseded(session))
             ticket = None
         if session.rollout is not RolloutPhase.REDIRECT:
             behind = {}
@@ -119,6 +122,7 @@ class Rollouts:
             behind={router: behind[router] for router in behind.keys() - needs.keys()},
             keys=self._planner.keys(session),
             ticket=ticket,
+            awaiting=waiting,
         )
         self._stages[session.key] = stage
         for router in stage.needs:
@@ -138,12 +142,14 @@ class Rollouts:
             return False
         if ticket is None:
             return True
-        if stage.announced:
-            finish(ticket)  # degraded: nobody is kept waiting for it
+        if ticket.event_id not in stage.awaiting:
+            stage.awaiting.append(ticket.event_id)
+        if stage.announced:  # degraded: nobody is kept waiting for it
+            tell(ticket, Incomplete(tuple(sorted(self._missing(stage)))))
         elif stage.ticket is None:
             stage.ticket = ticket
         else:
-            stage.ticket.applied.add_done_callback(_copy_result(ticket.applied))
+            stage.ticket.applied.add_done_callback(copy_result(ticket.applied))
         return True
 
     def gone(self, key: SessionKey) -> None:
@@ -153,7 +159,31 @@ class Rollouts:
             return
         self._forget(stage)
         if stage.ticket is not None:
-            finish(stage.ticket)
+            tell(stage.ticket, session_ended(stage.session))
+
+    def overtake(self, key: SessionKey) -> tuple[str, ...]:
+        """Return the events that wait for a session's roll-out, about to be ended early.
+
+        From now on it does not come to an end by itself: call `resume` if it is not ended.
+        """
+        stage = self._stages.get(key)
+        if stage is None:
+            return ()
+        stage.overtaken = True
+        return tuple(stage.awaiting)
+
+    def resume(self, key: SessionKey) -> None:
+        """Go on with what was overtaken by something that was not kept."""
+        stage = self._stages.get(key)
+        if stage is not None and stage.overtaken:
+            stage.overtaken = False
+            asyncio.get_running_loop().call_soon(self._check, stage)
+
+    def refuse(self, key: SessionKey, epoch: int, refusal: Refusal) -> None:
+        """Tell whoever waits for an epoch's roll-out why it ended early."""
+        stage = self._stages.get(key)
+        if stage is not None and stage.ticket is not None and stage.ticket.epoch == epoch:
+            tell(stage.ticket, refusal)
 
     def pending(self, key: SessionKey) -> bool:
         """Tell whether a router has yet to acknowledge the session's present phase."""
@@ -163,6 +193,23 @@ class Rollouts:
         """Return the routers the session's present phase still waits for."""
         stage = self._stages.get(key)
         return sorted(self._missing(stage)) if stage else []
+
+    def failures(self, key: SessionKey) -> list[tuple[str, EntryFailure]]:
+        """Return what routers refused of what the session's present phase asks of them."""
+        stage = self._stages.get(key)
+        if stage is None:
+            return []
+        return [
+            (router, failure)
+            for router, revision in sorted(stage.needs.items())
+            if self._hub.has(router, revision)
+            and (failure := self._hub.failure(router, stage.keys)) is not None
+        ]
+
+    def awaits(self, key: SessionKey, event_id: str) -> bool:
+        """Tell whether an event is applied when the session's roll-out is."""
+        stage = self._stages.get(key)
+        return stage is not None and event_id in stage.awaiting
 
     def ticket(self, key: SessionKey) -> Ticket | None:
         """Return what callers of the session's newest event wait on."""
@@ -207,7 +254,7 @@ class Rollouts:
 
     def _check(self, stage: _Stage) -> None:
         """Go on, give up or wait, by what the routers have said."""
-        if self._stages.get(stage.session.key) is not stage:
+        if self._stages.get(stage.session.key) is not stage or stage.failed or stage.overtaken:
             return
         missing = self._missing(stage)
         if stage.session.rollout is RolloutPhase.PREPARE:
@@ -234,7 +281,7 @@ class Rollouts:
                 stage.behind = {router: stage.needs[router] for router in missing}
                 self._go_on(stage)
             elif stage.ticket is not None:
-                finish(stage.ticket)
+                tell(stage.ticket, Incomplete(tuple(sorted(missing))))
 
     def _check_prepare(self, stage: _Stage, missing: set[str]) -> None:
         session = stage.session
@@ -264,11 +311,8 @@ class Rollouts:
             extra = {"router": session.serving, "failures": []}
         else:
             return
-        self._forget(stage)
-        refusal = Refusal("handover-aborted", detail, extra=extra)
-        if stage.ticket is not None:
-            _refuse(stage.ticket, refusal)
-        self.on_abort(session, refusal)
+        stage.failed = True
+        self.on_abort(session, Refusal("handover-aborted", detail, extra=extra))
 
     def _go_on(self, stage: _Stage) -> None:
         """Note the time of the stage; resolve the ticket after the last one."""
@@ -278,6 +322,9 @@ class Rollouts:
             ticket.timings.stages[session.rollout.value] = ticket.elapsed_ms()
         if session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
             if ticket is not None:
+                if ticket.applied.done() and ticket.timings.applied_ms is None:
+                    ticket.timings.applied_ms = ticket.elapsed_ms()
+                    self.on_late(session, ticket.timings.applied_ms)
                 finish(ticket)
             self.on_acknowledged(session)
             return
@@ -287,46 +334,10 @@ class Rollouts:
     def _carry(self, stage: _Stage) -> None:
         """Keep the ticket, and who is behind, until the next phase is entered."""
         self._stages[stage.session.key] = _Stage(
-            stage.session, {}, frozenset(), ticket=stage.ticket, behind=stage.behind
+            stage.session,
+            {},
+            frozenset(),
+            ticket=stage.ticket,
+            awaiting=stage.awaiting,
+            behind=stage.behind,
         )
-
-
-def finish(ticket: Ticket) -> None:
-    """Tell whoever waits that every stage was acknowledged."""
-    if not ticket.applied.done():
-        ticket.timings.applied_ms = ticket.elapsed_ms()
-        ticket.applied.set_result(ticket.timings)
-
-
-def _refuse(ticket: Ticket, refusal: Refusal) -> None:
-    if not ticket.applied.done():
-        ticket.applied.set_exception(refusal)
-        ticket.applied.exception()  # a caller that does not wait is no error
-
-
-def _copy_result(
-    target: asyncio.Future[Timings],
-) -> Callable[[asyncio.Future[Timings]], None]:
-    def copy(source: asyncio.Future[Timings]) -> None:
-        if target.done():
-            return
-        if source.cancelled():
-            target.cancel()
-            return
-        error = source.exception()
-        if error is not None:
-            target.set_exception(error)
-            target.exception()
-        else:
-            target.set_result(source.result())
-
-    return copy
-
-
-def _superseded(old: Session, new: Session) -> Refusal:
-    return Refusal(
-        "superseded",
-        f"a newer event of {new.mobile_node} was accepted before this one was applied everywhere; "
-        f"{new.serving} serves it now",
-        extra={"epoch": new.epoch, "serving": new.serving},
-    )

@@ -21,14 +21,15 @@ from srv6dmm.controller.hub import Hub, RouterConnection, RouterStatus, Send
 from srv6dmm.controller.ledger import Before, Ledger, Published
 from srv6dmm.controller.measure import Measurements, Timings
 from srv6dmm.controller.releases import IDLE, Releases
-from srv6dmm.controller.rollout import Rollouts, Ticket, finish
+from srv6dmm.controller.rollout import Rollouts
+from srv6dmm.controller.tickets import Ticket, finish, tell
 from srv6dmm.controller.timers import Timers
 from srv6dmm.controller.traffic import Traffic
 from srv6dmm.controller.turns import Turns
-from srv6dmm.core import mobility
+from srv6dmm.core import mobility, outcomes
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.flow_room import FlowRoom
-from srv6dmm.core.mobility import Timer
+from srv6dmm.core.mobility import Decision, Timer
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.rerouting import EntryDelta
 from srv6dmm.core.state_checks import check_topology
@@ -37,9 +38,17 @@ from srv6dmm.model.errors import Refusal, StoreError
 from srv6dmm.model.events import Answer, Event, Outcome
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import FlowSteering, Plan
-from srv6dmm.model.state import Binding, Change, RolloutPhase, Session, SessionKey, State
+from srv6dmm.model.state import (
+    Binding,
+    Change,
+    RolloutPhase,
+    Session,
+    SessionKey,
+    SessionPhase,
+    State,
+)
 from srv6dmm.model.topology import Topology
-from srv6dmm.model.wire import ForwardingMode, Hello, Report
+from srv6dmm.model.wire import EntryFailure, ForwardingMode, Hello, Report
 from srv6dmm.store.interface import Store
 
 log = structlog.get_logger()
@@ -54,8 +63,8 @@ STORE_RETRY_S = 1.0
 class Submitted:
     """An accepted, durable event.
 
-    `applied` resolves when every stage was acknowledged, or has the Refusal that says why that
-    will not come; it stays open when the controller stops before.
+    `applied` resolves when every stage was acknowledged, has the Refusal that says why that will
+    not come, or Incomplete when routers are missing. It stays open when the controller stops.
     """
 
     answer: Answer
@@ -95,6 +104,8 @@ class Controller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
         self._started = False
+        self._unheard: set[SessionKey] = set()
+        """Sessions of an earlier life whose last stage this one has not seen acknowledged."""
         self._feed = Feed()
         self._hub = Hub(
             {node.name: node.role.value for node in topology.routers()},
@@ -134,6 +145,7 @@ class Controller:
         self._rollouts.on_acknowledged = self._acknowledged
         self._rollouts.on_abort = self._aborted
         self._rollouts.on_degraded = self._degraded
+        self._rollouts.on_late = self._applied_late
         self._timers = Timers(clock, self._timer_due)
         self._releases = Releases(
             self.planner,
@@ -171,9 +183,13 @@ class Controller:
         self._releases.begin(durable)
         # Which head-ends were behind is not in the records: any of them may be.
         behind = {node.name: durable.revision for node in self.topology.head_ends()}
+        awaiting = outcomes.unsettled(durable)
         for session in durable.sessions.values():
             if session.rollout is not RolloutPhase.STABLE:
-                self._rollouts.enter(session, behind=behind)
+                waiting = awaiting.get(session.key, ())
+                self._rollouts.enter(session, behind=behind, awaiting=waiting)
+            else:
+                self._unheard.add(session.key)
         self._spawn(self._timers.run())
         self._spawn(self._supervise())
 
@@ -216,16 +232,22 @@ class Controller:
             timings = Timings(round((clock.monotonic() - started) * 1e3, 3), 0.0)
             key = (event.mobile_node, event.interface)
             if decision.replayed:
-                return self._replayed(key, decision.answer, timings, started)
+                return self._replayed(key, decision, timings, started)
             change, full = self._room.settle(decision.change, key, self._ledger.newest)
             sessions = {session.key: session for session in change.sessions}
             session = sessions.get(key)
             ticket = None
             if session is not None and decision.answer.outcome is not Outcome.IGNORED:
-                applied = asyncio.get_running_loop().create_future()
-                ticket = Ticket(session.epoch, clock, started, timings, applied)
+                ticket = self._ticket(event.event_id, session.epoch, timings, started)
                 ticket.applied.add_done_callback(partial(self._applied, session))
-            revision = await self._commit(change, ticket)
+                before = self._ledger.newest.sessions.get(key)
+                if before is not None and _step(before) != _step(session):
+                    change = self._overtaking(key, change, outcomes.superseded(session))
+            try:
+                revision = await self._commit(change, ticket)
+            except Refusal:
+                self._rollouts.resume(key)
+                raise
             timings.durable_ms = round((clock.monotonic() - started) * 1e3, 3)
             self._count(decision.answer, timings)
             self._feed.add(
@@ -294,6 +316,10 @@ class Controller:
         """Return the routers a session's roll-out still waits for."""
         return self._rollouts.pending_routers(key)
 
+    def failures(self, key: SessionKey) -> list[tuple[str, EntryFailure]]:
+        """Return what those routers refused of it, by router."""
+        return self._rollouts.failures(key)
+
     def subscribe(self, since: int | None) -> AsyncIterator[FeedEvent]:
         """Yield feed events after id `since`, for ever (None: only new ones)."""
         return self._feed.read(since)
@@ -332,7 +358,12 @@ class Controller:
         revision = self.state.revision
         self._announce(revision, change, before)
         self._timers.add(mobility.deadlines(change))
+        for record in change.events:
+            if (refusal := outcomes.refusal_of(record)) is not None:
+                ended = (record.answer.mobile_node, record.answer.interface)
+                self._rollouts.refuse(ended, record.answer.epoch, refusal)
         for key in change.sessions_gone:
+            self._unheard.discard(key)
             self._rollouts.gone(key)
             self._releases.gone(key)
             self._feed.add(
@@ -366,13 +397,11 @@ class Controller:
 
     def _follow(self, before: Session | None, session: Session, ticket: Ticket | None) -> None:
         """Wait for routers if the change gave them anything to do."""
-        if before is not None and (
-            (before.epoch, before.rollout, before.phase)
-            == (session.epoch, session.rollout, session.phase)
-        ):
+        if before is not None and _step(before) == _step(session):
             if self._rollouts.join(session.key, ticket):
                 return
-            if session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
+            heard = session.key not in self._unheard
+            if heard and session.rollout in (RolloutPhase.REDIRECT, RolloutPhase.STABLE):
                 if ticket is not None:
                     finish(ticket)  # acknowledged long ago
                 return
@@ -385,6 +414,7 @@ class Controller:
             epoch=session.epoch,
             stage=session.rollout.value,
         )
+        self._unheard.discard(session.key)
         self._rollouts.enter(session, ticket)
 
     # What routers and time make of it.
@@ -418,8 +448,9 @@ class Controller:
                 return
             now = self._clock.now_ms()
             change = mobility.abort(self._ledger.newest, session, now, self.parameters)
+            change = self._overtaking(session.key, change, refusal)
             if not await self._try_commit(change):
-                # Its caller was told already: it must come to that.
+                self._rollouts.resume(session.key)
                 self._again(self._aborted, failed, refusal)
                 return
             self.measurements.aborts += 1
@@ -471,8 +502,22 @@ class Controller:
             # Put off by a newer event, or the clock was stepped back.
             deadlines = mobility.deadlines(_record(self._ledger.newest, timer))
             self._timers.add(due for due in deadlines if due[1] == timer and due[0] > now)
-        elif not await self._try_commit(change):
+            return
+        for key in change.sessions_gone:
+            ended = self._ledger.newest.sessions[key]
+            change = self._overtaking(key, change, outcomes.session_ended(ended))
+        if not await self._try_commit(change):
+            for key in change.sessions_gone:
+                self._rollouts.resume(key)
             self._timers.add([(now + int(STORE_RETRY_S * 1e3), timer)])
+
+    def _overtaking(self, key: SessionKey, change: Change, refusal: Refusal) -> Change:
+        """Return a change that ends a roll-out early, with what its callers will be told.
+
+        Call `resume` of the roll-outs when it is not kept.
+        """
+        waiting = self._rollouts.overtake(key)
+        return outcomes.refuse(self._ledger.newest, change, waiting, refusal)
 
     async def _try_commit(self, change: Change, ahead: bool = False) -> bool:
         """Commit what nobody waits for; tell whether the store took it."""
@@ -501,19 +546,33 @@ class Controller:
     # Small things.
 
     def _replayed(
-        self, key: SessionKey, answer: Answer, timings: Timings, started: float
+        self, key: SessionKey, decision: Decision, timings: Timings, started: float
     ) -> Submitted:
-        revision = self.state.revision
+        """Answer a duplicate as the first one was, or have it wait for the same.
+
+        An event that was not refused although a newer one took its place was applied before.
+        """
+        answer = decision.answer
         session = self.state.sessions.get(key)
-        if session is None or session.epoch != answer.epoch:
-            return Submitted(answer, revision, True, timings, _resolved(timings))
-        ticket = self._rollouts.ticket(key)
-        if ticket is None or ticket.epoch != answer.epoch:  # of an earlier life of ours, say
-            applied = asyncio.get_running_loop().create_future()
-            ticket = Ticket(answer.epoch, self._clock, started, timings, applied)
-            if not self._rollouts.join(key, ticket):
-                finish(ticket)
-        return Submitted(answer, revision, True, ticket.timings, ticket.applied)
+        ticket = self._ticket(answer.event_id, answer.epoch, timings, started)
+        if decision.refused is not None:
+            tell(ticket, decision.refused)
+        elif self._rollouts.awaits(key, answer.event_id):
+            first = self._rollouts.ticket(key)
+            if first is None:  # of an earlier life of ours
+                self._rollouts.join(key, ticket)
+            else:
+                ticket = first
+        elif key in self._unheard and session is not None and session.epoch == answer.epoch:
+            self._unheard.discard(key)
+            self._rollouts.enter(session, ticket)
+        else:
+            finish(ticket)
+        return Submitted(answer, self.state.revision, True, ticket.timings, ticket.applied)
+
+    def _ticket(self, event_id: str, epoch: int, timings: Timings, started: float) -> Ticket:
+        applied: asyncio.Future[Timings] = asyncio.get_running_loop().create_future()
+        return Ticket(event_id, epoch, self._clock, started, timings, applied)
 
     def _count(self, answer: Answer, timings: Timings) -> None:
         self.measurements.events[answer.outcome.name.lower()] += 1
@@ -523,7 +582,10 @@ class Controller:
     def _applied(self, session: Session, applied: asyncio.Future[Timings]) -> None:
         if applied.cancelled() or applied.exception() is not None:
             return
-        elapsed_ms = applied.result().applied_ms or 0.0
+        self._applied_late(session, applied.result().applied_ms or 0.0)
+
+    def _applied_late(self, session: Session, elapsed_ms: float) -> None:
+        """Count and tell that every router has acknowledged, also when callers wait no more."""
         self.measurements.durations["applied"].observe(elapsed_ms / 1e3)
         self._feed.add(
             "applied",
@@ -550,6 +612,11 @@ class Controller:
 def _stage(session: Session) -> tuple[int, RolloutPhase, tuple[Binding, ...]]:
     """Return what tells a stage from all others, also of a session that had the same key."""
     return (session.epoch, session.rollout, session.bindings)
+
+
+def _step(session: Session) -> tuple[int, RolloutPhase, SessionPhase]:
+    """Return what gives routers anything new to acknowledge when it changes."""
+    return (session.epoch, session.rollout, session.phase)
 
 
 def _record(state: State, timer: Timer) -> Change:

@@ -9,7 +9,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from srv6dmm.core.ordering import check_order
+from srv6dmm.core.link_layer import check_link_layer
+from srv6dmm.core.ordering import check_order, order_of
+from srv6dmm.core.outcomes import refusal_of
 from srv6dmm.core.pools import take_prefix
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import (
@@ -41,11 +43,15 @@ _FORGET_AT_MOST = 4
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an event comes to. `replayed`: a duplicate, the change is empty."""
+    """What an event comes to. `replayed`: a duplicate, the change is empty.
+
+    `refused`: the first one was accepted, and its roll-out was ended early for this reason.
+    """
 
     change: Change
     answer: Answer
     replayed: bool = False
+    refused: Refusal | None = None
 
 
 def decide(
@@ -65,7 +71,7 @@ def decide(
                 f"event id {event.event_id!r} was used for an event with other content; "
                 "every event needs an id of its own",
             )
-        return Decision(Change(), record.answer, replayed=True)
+        return Decision(Change(), record.answer, replayed=True, refused=refusal_of(record))
     router = topology.nodes.get(event.access_router)
     if router is None or router.role is not Role.ACCESS:
         names = ", ".join(node.name for node in topology.access_routers())
@@ -76,7 +82,8 @@ def decide(
         )
     session = state.sessions.get((event.mobile_node, event.interface))
     if isinstance(event, AttachEvent):
-        check_order(event, session, now_ms, parameters.timestamp_window_ms)
+        check_link_layer(state, event, topology)
+        _check_order(state, event, session, now_ms, parameters)
         outcome, change, after = _attach(state, event, router, session, now_ms, parameters)
     else:
         if session is None:
@@ -86,7 +93,7 @@ def decide(
                 f"{event.interface!r}; nothing to detach",
                 status=404,
             )
-        outcome, change, after = _detach(event, session, now_ms, parameters)
+        outcome, change, after = _detach(state, event, session, now_ms, parameters)
     answer = _answer(event, outcome, after, now_ms)
     forgotten = _old_events(state, now_ms - parameters.event_memory_ms)
     kept = EventRecord(event.event_id, digest, answer, now_ms)
@@ -104,19 +111,20 @@ def _attach(
     lifetime_s = min(event.lifetime_s or parameters.default_lifetime_s, parameters.max_lifetime_s)
     expires_ms = now_ms + lifetime_s * 1000
     if session is None:
+        timestamp_ms, sequence = order_of(event)
         lease = take_prefix(state, router, (event.mobile_node, event.interface))
         new = Session(
             mobile_node=event.mobile_node,
             interface=event.interface,
             link_layer_address=event.link_layer_address,
             serving=router.name,
-            epoch=1,
+            epoch=state.revision + 1,
             phase=SessionPhase.ACTIVE,
             rollout=RolloutPhase.PREPARE,
             bindings=(Binding(lease.prefix, router.name, now_ms),),
             expires_ms=expires_ms,
-            timestamp_ms=event.timestamp_ms,
-            sequence=event.sequence,
+            timestamp_ms=timestamp_ms,
+            sequence=sequence,
         )
         return Outcome.REGISTERED, Change(sessions=(new,), leases=(lease,)), new
     heard = replace(
@@ -188,7 +196,11 @@ def _handover(
 
 
 def _detach(
-    event: DetachEvent, session: Session, now_ms: int, parameters: MobilityParameters
+    state: State,
+    event: DetachEvent,
+    session: Session,
+    now_ms: int,
+    parameters: MobilityParameters,
 ) -> tuple[Outcome, Change, Session]:
     """Start the wait of RFC 5213 section 5.3.5, if the serving router says so.
 
@@ -197,7 +209,7 @@ def _detach(
     """
     if session.serving != event.access_router or session.phase is SessionPhase.DETACH_WAIT:
         return Outcome.IGNORED, Change(), session
-    check_order(event, session, now_ms, parameters.timestamp_window_ms)
+    _check_order(state, event, session, now_ms, parameters)
     stable = session.rollout is RolloutPhase.STABLE
     leaving = replace(
         _ordered(session, event),
@@ -313,11 +325,28 @@ def expire(state: State, timer: Timer, now_ms: int, parameters: MobilityParamete
 
 def _ordered(session: Session, event: Event) -> Session:
     """Return the session with the event's place in the order noted."""
+    timestamp_ms, sequence = order_of(event)
     return replace(
         session,
-        timestamp_ms=session.timestamp_ms if event.timestamp_ms is None else event.timestamp_ms,
-        sequence=session.sequence if event.sequence is None else event.sequence,
+        timestamp_ms=session.timestamp_ms if timestamp_ms is None else timestamp_ms,
+        sequence=session.sequence if sequence is None else sequence,
     )
+
+
+def _check_order(
+    state: State,
+    event: Event,
+    session: Session | None,
+    now_ms: int,
+    parameters: MobilityParameters,
+) -> None:
+    stamps = [
+        stamp
+        for key in state.index.of_node(event.mobile_node)
+        if (stamp := state.sessions[key].timestamp_ms) is not None
+    ]
+    newest_ms = max(stamps, default=None)
+    check_order(event, session, newest_ms, now_ms, parameters.timestamp_window_ms)
 
 
 def _fallback(session: Session) -> Session | None:
@@ -365,6 +394,8 @@ def _answer(event: Event, outcome: Outcome, session: Session, now_ms: int) -> An
             for binding in session.bindings
         ),
         lifetime_s=max(0, (session.expires_ms - now_ms) // 1000),
+        timestamp_ms=event.timestamp_ms,
+        sequence=event.sequence,
     )
 
 

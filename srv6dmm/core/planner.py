@@ -244,8 +244,11 @@ class Planner:
     def segments(self, head_end: str, target: str) -> SegmentList:
         """Return the segment list from a head-end to a router's End.DT6, in travel order.
 
-        One segment: the underlay's shortest path is the path wanted. Raises NoPath.
+        One segment: the underlay's shortest path is the path wanted. None at that router itself.
+        Raises NoPath.
         """
+        if head_end == target:
+            return ()
         return self._sessions.way(head_end, target).lists[0].segments
 
     def steering_target(self, session: Session) -> str:

@@ -104,8 +104,10 @@ class PolicyPaths:
         """Return what the policy comes to from a head-end to an endpoint's End.DT6.
 
         Never raises for want of a path: the choice then says what is done instead. Without any
-        way to the endpoint there are no lists, whatever the policy says.
+        way to the endpoint there are no lists, whatever the policy says; nor at the endpoint.
         """
+        if head_end == endpoint:
+            return self.shortest(head_end, endpoint)
         return self._chosen(policy_chain(policy, policies), head_end, endpoint)
 
     def why_not(self, policy: Policy, head_end: str, endpoint: str) -> list[str]:
@@ -207,7 +209,8 @@ class PolicyPaths:
     def shortest(self, head_end: str, endpoint: str) -> Choice:
         """Return what packets take that no rule says anything of: one segment, plain routing.
 
-        Without any way there are no lists.
+        Without any way there are no lists, and none are needed at the endpoint itself: the choice
+        has a path then, and no list.
         """
         choice = self._plain.get((head_end, endpoint))
         if choice is None:
@@ -220,6 +223,8 @@ class PolicyPaths:
         except NoPath as error:
             lists = (ListChoice(1, None, str(error)),)
             return Choice((), (), None, None, (CandidateChoice(0, lists, False, str(error)),))
+        if head_end == endpoint:
+            return Choice((), (path,), None, None, ())
         segments = (self._computation.sids[endpoint].end_dt6,)
         measures = self._computation.measures(path)
         mtu = self._computation.inner_mtu(measures, 1)

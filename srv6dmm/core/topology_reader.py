@@ -122,6 +122,12 @@ class Reader:
         if link_local is not None and not link_local.is_link_local:
             fields.fault(settings["router-link-local"], "must be in fe80::/10")
             link_local = None
+        elif link_local is not None and not int(link_local) & (1 << 64) - 1:
+            fields.fault(
+                settings["router-link-local"],
+                f"{link_local} is the anycast address of subnet routers; give it an identifier",
+            )
+            link_local = None
         mac = fields.mac(settings.get("router-mac"))
         mode = fields.choice(
             settings.get("encap-mode"), EncapMode, (EncapMode.ENCAP, EncapMode.ENCAP_RED)

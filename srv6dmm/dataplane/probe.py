@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -22,8 +21,10 @@ from srv6dmm.dataplane.objects import (
     TunnelSource,
 )
 from srv6dmm.dataplane.probe_bpf import bpffs_mounts, clsact_bpf, fast_path, ring_buffer
+from srv6dmm.dataplane.probe_host import Finding, settings
 from srv6dmm.model.sid import Behavior, EncapMode, Flavor
 
+DONE = "done and read back"
 _DEVICE = "probe0"
 _PREFIX = IPv6Network("2001:db8:1::/64")
 _SID = IPv6Network("fc00:0:1::1/128")
@@ -31,16 +32,6 @@ _LOCATOR = IPv6Network("fc00:0:1::/48")
 _SEGMENTS = (IPv6Address("fc00::1"), IPv6Address("fc00::2"))
 _HOP = IPv6Address("fe80::2")
 TOOLS = ("ip", "tc", "ping", "tcpdump", "iperf3", "ethtool")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One capability: `status` is ok, limited or missing; `remedy` is empty when ok."""
-
-    name: str
-    status: str
-    detail: str
-    remedy: str = ""
 
 
 @contextmanager
@@ -199,12 +190,13 @@ def probe(compile_bpf: bool = True) -> list[Finding]:
             )
         )
     findings += _host()
+    findings += settings()
     return findings
 
 
 def _judge(name: str, fault: str, remedy: str, status: str = "missing") -> Finding:
     if not fault:
-        return Finding(name, "ok", "done and read back")
+        return Finding(name, "ok", DONE)
     if name not in ("H.Encaps (seg6 mode encap)", "End.DT6 (table)", "End"):
         status = "limited"
     return Finding(name, status, fault, remedy)
@@ -224,7 +216,9 @@ def _tunnel_source(kernel: LinuxKernel) -> Finding:
 
 def _forwarding(kernel: LinuxKernel) -> Finding:
     item = Sysctl("net/ipv6/conf/all/forwarding", "1")
-    fault = "" if not kernel.put([item]) else "cannot be set"
+    failures = kernel.put([item])
+    held = kernel.read([item.identity]).get(item.identity)
+    fault = "" if held == item and not failures else f"cannot be set; it is {held}"
     return _judge("IPv6 forwarding", fault, "is /proc/sys mounted read-only?")
 
 
@@ -304,22 +298,6 @@ def _host() -> list[Finding]:
             "limited",
             "`ip route` will show 201",
             "copy deploy/config/rt_protos.conf to /etc/iproute2/rt_protos.d/srv6dmm.conf",
-        )
-    )
-    conf = Path("/proc/sys/net/ipv6/conf")
-    wrong = [
-        path.name
-        for path in sorted(conf.iterdir())
-        if (path / "seg6_enabled").exists() and (path / "seg6_enabled").read_text().strip() != "0"
-    ]
-    found.append(
-        Finding("seg6_enabled", "ok", "0 on every interface")
-        if not wrong
-        else Finding(
-            "seg6_enabled",
-            "limited",
-            f"not 0 on {', '.join(wrong)}: every local address is a SID",
-            "set net.ipv6.conf.<interface>.seg6_enabled=0; SIDs work without it",
         )
     )
     return found

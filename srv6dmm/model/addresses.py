@@ -29,12 +29,14 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 def parse_mac(text: str) -> str:
     """Return a 48-bit link-layer address as six lower-case hex pairs with colons.
 
-    Raises ValueError when the text is not such an address, or is a group address
-    (a node cannot send from one).
+    Raises ValueError when the text is not such an address, is all zero, or is a group address,
+    as the broadcast address is (a node cannot send from one).
     """
     mac = text.strip().lower().replace("-", ":")
     if not _MAC.fullmatch(mac):
         raise ValueError(f"not a link-layer address: {text!r} (want aa:bb:cc:dd:ee:ff)")
+    if mac == "00:00:00:00:00:00":
+        raise ValueError(f"{text!r} is nobody's address; a mobile node has one of its own")
     if int(mac[:2], 16) & 1:
         raise ValueError(f"{text!r} is a group address; a mobile node has a unicast one")
     return mac

@@ -41,6 +41,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be written or read now (disk full, read-only, corrupt)."""
 
 
+class StoreInUse(StoreUnavailable):
+    """Another process has the store; it is that one's to answer."""
+
+
 @dataclass(eq=False)
 class TopologyError(Srv6dmmError):
     """One fault in a topology file: where it is and what to do."""

@@ -35,9 +35,10 @@ class BindingStatus(IntEnum):
 class AttachEvent:
     """A mobile node appeared at an access router.
 
-    At most one of `timestamp_ms` (milliseconds since the epoch) and `sequence` (0..65535) is
-    set; they order the events of one session (RFC 5213 section 5.5). With neither, arrival
-    orders them. `lifetime_s` is the registration lifetime in seconds, None = the default.
+    `timestamp_ms` (milliseconds since the epoch) or `sequence` (0..65535) order the events of one
+    session (RFC 5213 section 5.5), the timestamp where both are set; with neither, arrival does.
+    `handoff` decides nothing: what an event does follows from where its session is. `lifetime_s` is
+    the registration lifetime in seconds, None = the default.
     """
 
     event_id: str
@@ -97,3 +98,6 @@ class Answer:
     serving: str | None
     prefixes: tuple[AnsweredPrefix, ...]
     lifetime_s: int
+    timestamp_ms: int | None = None
+    sequence: int | None = None
+    """Both as they came in the event (RFC 5213 section 5.5)."""

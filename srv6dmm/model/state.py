@@ -9,11 +9,12 @@ from copy import copy
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from ipaddress import IPv6Network
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from srv6dmm.model.events import Answer
 from srv6dmm.model.flows import FlowRule, Group
 from srv6dmm.model.policy import Policy
+from srv6dmm.model.session_index import SessionIndex
 from srv6dmm.model.topology import LinkEnd, Topology
 
 
@@ -64,7 +65,9 @@ SessionKey = tuple[str, str]
 class Session:
     """One interface of a mobile node, with the router that serves it now.
 
-    `epoch` grows with every accepted change of `serving` and never falls. `via` is the router
+    `epoch` grows with every accepted change of `serving` and never falls, also when the session
+    ends and another of its key begins: that begins with the revision it is written in, and no epoch
+    grows without a revision. `via` is the router
     that head-ends were last told before `serving` (None: there is none). `previous` are the
     routers that may still receive this session's packets from earlier epochs, newest first,
     `serving` never among them. Once STABLE, `via` is None and `previous` is empty.
@@ -116,6 +119,16 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """What a Refusal says of an accepted event whose roll-out ended early."""
+
+    type: str
+    detail: str
+    status: int
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class EventRecord:
     """An answered event: its content's digest and its answer, kept for duplicates."""
 
@@ -123,6 +136,8 @@ class EventRecord:
     digest: str
     answer: Answer
     at_ms: int
+    refused: Refused | None = None
+    """Put down by the change that ended its roll-out before all routers had acknowledged it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +223,11 @@ class State:
     """None: as in the file."""
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
     """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
+    index: SessionIndex = field(init=False, compare=False, repr=False)
+    """Sessions by other things than their key (derived)."""
 
     def __post_init__(self) -> None:
+        self.index = SessionIndex(self.sessions.values())
         for lease in self.leases.values():
             self.held[lease.anchor] = self.held.get(lease.anchor, 0) + 1
 
@@ -226,9 +244,10 @@ class State:
         if revision != self.revision + 1:
             raise ValueError(f"revision {revision} does not follow {self.revision}")
         for session in change.sessions:
+            self.index.change(self.sessions.get(session.key), session)
             self.sessions[session.key] = session
         for key in change.sessions_gone:
-            self.sessions.pop(key, None)
+            self.index.change(self.sessions.pop(key, None), None)
         for lease in change.leases:
             if lease.prefix not in self.leases:
                 self.held[lease.anchor] = self.held.get(lease.anchor, 0) + 1

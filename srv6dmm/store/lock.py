@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from srv6dmm.model.errors import StoreUnavailable
+from srv6dmm.model.errors import StoreInUse, StoreUnavailable
 
 
 class FileLock:
@@ -18,7 +18,8 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the lock. Raises StoreUnavailable when another holds it or it cannot be made."""
+        """Take the lock. Raises StoreInUse when another holds it, StoreUnavailable when it cannot
+        be made."""
         lock_path = path.with_name(path.name + ".lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +35,7 @@ class FileLock:
             holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(self._descriptor)
             if isinstance(error, BlockingIOError):
-                raise StoreUnavailable(
+                raise StoreInUse(
                     f"{path} is in use by another process ({holder or 'number unknown'}); "
                     "one controller at a time may write it: stop that one or name another file"
                 ) from error

@@ -7,12 +7,14 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from srv6dmm.model.errors import StoreConflict, StoreError, StoreUnavailable
 from srv6dmm.model.state import Change, State
+from srv6dmm.store.damage import FileCheck
 from srv6dmm.store.lock import FileLock
 from srv6dmm.store.rows import Statement, read_state, statements
 from srv6dmm.store.schema import adopt
@@ -21,6 +23,9 @@ __all__ = ["GROUP_LIMIT", "SqliteStore"]
 
 GROUP_LIMIT = 256
 """Commits that share one transaction at most: bounds how long the first one waits."""
+
+PAGES_S = 10.0
+"""How often all pages are looked at, where that is quick, while nothing is to be written."""
 
 _BUSY_S = 5.0
 """How long to wait for another program, say a shell with an open transaction."""
@@ -41,8 +46,9 @@ class SqliteStore:
     """Records in one file, owned by one process at a time (a lock file beside it).
 
     A commit is written at once when the writer is idle; commits that arrive while it writes
-    share the next transaction, and its fsync. After a failure the writer tries again by itself
-    every `probe_s` seconds, so that `health` tells when the cause is gone.
+    share the next transaction, and its fsync. What is on disk is looked at before every transaction
+    and every `probe_s` seconds, past SQLite's cache. After a failure the writer tries again by
+    itself as often, so that `health` tells when the cause is gone.
     """
 
     def __init__(self, path: Path, probe_s: float = 1.0) -> None:
@@ -60,9 +66,11 @@ class SqliteStore:
         self._closed = False
         self.transactions = 0
         """Transactions of commits: fewer than commits when some shared one."""
+        self._looked_s = time.monotonic()
         self._lock = FileLock(self._path)
         try:
             self._database = _open(self._path)
+            self._check = FileCheck(self._path)
         except BaseException:
             self._lock.release()
             raise
@@ -107,6 +115,7 @@ class SqliteStore:
                 self._queue.put(None)
         self._thread.join()
         self._database.close()
+        self._check.close()
         self._lock.release()
 
     # The writer thread. It alone uses the connection between __init__ and close.
@@ -117,17 +126,19 @@ class SqliteStore:
             group, more = self._gather()
             if group:
                 self._write(group)
-            elif more:
+            elif more and self._fault:
                 self._probe()
+            elif more:
+                self._look()
 
     def _gather(self) -> tuple[list[_Commit], bool]:
         """Return what waits, and whether there may be more later.
 
-        Blocks while nothing waits, in a fault only until it is time for a probe.
+        Blocks while nothing waits, until it is time for a look at the file.
         """
         group: list[_Commit] = []
         try:
-            item = self._queue.get(timeout=self._probe_s if self._fault else None)
+            item = self._queue.get(timeout=self._probe_s)
             while item is not None:
                 group.append(item)
                 if len(group) == GROUP_LIMIT:
@@ -179,11 +190,26 @@ class SqliteStore:
         except _FAULTS as error:
             self._failed(error)
 
-    def _begin(self) -> None:
-        """Begin a transaction in the file that has our name, not in one moved away."""
+    def _look(self) -> None:
+        """Learn of damage that nothing has met yet."""
+        try:
+            self._check_place()
+            if time.monotonic() - self._looked_s >= PAGES_S:
+                self._looked_s = time.monotonic()
+                self._check.pages()
+        except _FAULTS as error:
+            self._failed(error)
+
+    def _check_place(self) -> None:
+        """Raise unless the file that has our name is ours, and is whole as far as headers tell."""
         status = self._path.stat()
         if (status.st_dev, status.st_ino) != self._file:
             raise FileNotFoundError("another file has taken its place")
+        self._check.headers()
+
+    def _begin(self) -> None:
+        """Begin a transaction in the file that has our name, not in one moved away or damaged."""
+        self._check_place()
         if self._stale:
             self._database.close()
             self._database = _open(self._path)
@@ -205,6 +231,7 @@ class SqliteStore:
         with suppress(sqlite3.Error):  # the rollback's error would say the same
             self._database.rollback()
         if isinstance(error, StoreUnavailable):
+            self._stale = True  # what the cache holds may not be what is on disk
             self._fault = str(error)
         else:
             self._stale = self._stale or _code(error) in _STALE

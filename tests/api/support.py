@@ -56,6 +56,12 @@ PATIENT_S = 60.0
 """Between heartbeats: these agents send none, and tests take longer on a busy host."""
 
 
+def mac(node: str) -> str:
+    """Return a link-layer address of a node's own; MAC for mn1."""
+    number = 0x100 + int("".join(filter(str.isdecimal, node)) or 0)
+    return f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+
+
 class Agent:
     """A router's agent without a kernel: acknowledges every plan, unless told otherwise."""
 
@@ -169,7 +175,7 @@ class Site:
 
     async def attach(self, router: str = "ar1", node: str = "mn1", **more: Any) -> httpx.Response:
         """Send an attach event; `wait` goes to the query, the rest to the body."""
-        return await self._event("attach", router, node, {"link_layer_address": MAC} | more)
+        return await self._event("attach", router, node, {"link_layer_address": mac(node)} | more)
 
     async def detach(self, router: str = "ar1", node: str = "mn1", **more: Any) -> httpx.Response:
         """Send a detach event."""

@@ -13,7 +13,7 @@ from srv6dmm.model.errors import StoreUnavailable
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.state import Change
 from srv6dmm.store.memory import MemoryStore
-from tests.api.support import PATIENT_S, refused, running, until
+from tests.api.support import MAC, PATIENT_S, refused, running, until
 from tests.domains import small_domain
 
 
@@ -128,6 +128,44 @@ async def test_a_duplicate_gets_the_same_answer_and_has_no_effect() -> None:
         assert site.controller.state.sessions["mn1", "0"].epoch == 1
 
 
+async def test_a_duplicate_of_an_aborted_event_is_told_the_same() -> None:
+    async with running() as site:
+        await site.attach("ar1", wait="applied")
+        site.agents["ar2"].refuses = lambda key: key.startswith("mobile")
+        first = refused(
+            await site.attach("ar2", event_id="e2", wait="applied"), 409, "handover-aborted"
+        )
+        site.agents["ar2"].refuses = lambda key: False
+        again = refused(
+            await site.attach("ar2", event_id="e2", wait="applied"), 409, "handover-aborted"
+        )
+        assert again == first
+        durable = (await site.attach("ar2", event_id="e2")).json()
+        assert durable["replayed"] is True
+        assert durable["applied"] is None
+
+
+async def test_head_ends_that_refuse_or_say_nothing_are_named() -> None:
+    rollout = RolloutSettings(switch_timeout_s=0.1, heartbeat_s=PATIENT_S)
+    async with running(rollout=rollout) as site:
+        await site.attach("ar1", wait="applied")
+        site.agents["br1"].refuses = lambda key: key.startswith("mobile")
+        site.agents["ar3"].mute = True
+        response = await site.attach("ar2", event_id="e2", wait="applied")
+        assert response.status_code == 202, response.text
+        answer = EventAnswer.model_validate_json(response.content, extra="forbid")
+        assert answer.applied is False
+        assert answer.pending == ["ar3", "br1"]
+        assert answer.timings.event_to_applied_ms is None
+        [failure] = answer.failures
+        assert (failure.router, failure.errno, failure.reason) == ("br1", 22, "Invalid argument")
+        metrics = (await site.client.get("/metrics")).text
+        assert 'srv6dmm_handover_duration_seconds_count{until="applied"} 1.0' in metrics
+        again = await site.attach("ar2", event_id="e2", wait="applied")
+        assert again.status_code == 202
+        assert again.json()["failures"] == response.json()["failures"]
+
+
 async def test_an_event_id_is_of_one_event() -> None:
     async with running() as site:
         await site.attach("ar1", event_id="e1")
@@ -181,12 +219,34 @@ async def test_sequence_numbers_wrap_and_refuse_the_past() -> None:
         assert document["last_sequence"] == 0
 
 
-async def test_one_order_only() -> None:
+async def test_answers_repeat_what_orders_an_event_and_leaving_it_out_is_refused() -> None:
     async with running() as site:
-        document = refused(await site.attach(timestamp=1, sequence=1), 422, "validation")
-        assert document["errors"][0]["pointer"] == "/sequence"
-        document = refused(await site.detach(timestamp=1, sequence=1), 422, "validation")
-        assert document["errors"][0]["in"] == "body"
+        now = time.time_ns() // 1_000_000
+        answer = (await site.attach("ar1", timestamp=now, sequence=9)).json()
+        assert (answer["timestamp"], answer["sequence"]) == (now, 9)
+        document = refused(await site.attach("ar2", sequence=10), 409, "order-missing")
+        assert (document["order"], document["binding_status"]) == ("timestamp", 156)
+        refused(await site.detach("ar1"), 409, "order-missing")
+        answer = (await site.attach("ar1", node="mn2")).json()
+        assert (answer["timestamp"], answer["sequence"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "address", ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01", "02:00:5e:00:64:01"]
+)
+async def test_addresses_that_are_no_nodes(address: str) -> None:
+    async with running() as site:
+        response = await site.attach("ar1", link_layer_address=address)
+        document = refused(response, 422, "validation")
+        assert document["errors"][0]["pointer"] == "/link_layer_address"
+
+
+async def test_an_address_that_another_node_has_there() -> None:
+    async with running() as site:
+        await site.attach("ar1")
+        response = await site.attach("ar1", node="mn2", link_layer_address=MAC)
+        document = refused(response, 409, "link-layer-address-in-use")
+        assert document["binding_status"] == 129
 
 
 async def test_an_exhausted_pool() -> None:

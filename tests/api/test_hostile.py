@@ -325,6 +325,40 @@ async def test_bad_names_and_numbers_in_urls(path: str) -> None:
         refused(await site.client.get(path), 422, "validation")
 
 
+async def test_a_path_from_a_router_to_itself_and_between_all_others() -> None:
+    async with running() as site:
+        names = [*site.controller.topology.nodes, "ar9"]
+        for source in names:
+            for target in names:
+                query = {"from": source, "to": target}
+                response = await site.client.get("/v1/paths", params=query)
+                assert response.status_code < 500, (query, response.text)
+                if source == target != "ar9":
+                    answer = response.json()
+                    assert answer["path"] == [source]
+                    assert (answer["metric"], answer["overhead_bytes"]) == (0, 0)
+                    assert answer["segments"] == []
+
+
+async def test_explanations_of_odd_packets_are_no_fault_of_ours() -> None:
+    async with running() as site:
+        await site.attach("ar1")
+        answer = (await site.attach("ar2", wait="applied")).json()
+        own = [p["prefix"].replace("::/64", "::5") for p in answer["prefixes"]]
+        odd = ["2001:db8:cafe::1", "fe80::1", "::", "ff02::1", "fc00:0:3::", "192.0.2.1", "x"]
+        for head_end in (*site.controller.topology.nodes, "ar9"):
+            for target in (*own, *odd):
+                for direction in ("uplink", "downlink", "sideways"):
+                    query = {
+                        "mn": "mn1",
+                        "dst": target,
+                        "direction": direction,
+                        "head_end": head_end,
+                    }
+                    response = await site.client.get("/v1/paths/explain", params=query)
+                    assert response.status_code < 500, (query, response.text)
+
+
 @pytest.mark.parametrize("host", ["[::1", "a b", "x" * 3000, "\x7f", "http://[", "a/../b"])
 async def test_an_odd_host_header_is_no_fault_of_ours(host: str) -> None:
     async with running(agents=False) as site:

@@ -107,10 +107,27 @@ async def test_every_route_is_described() -> None:
     assert {name for name, _ in _operations(document)} == {*OPERATIONS, ENDLESS}
 
 
-async def test_no_tokens_no_security() -> None:
+async def test_without_tokens_none_is_asked_for() -> None:
     document = await _document()
-    assert "securitySchemes" not in document["components"]
-    assert not any("security" in operation for _, operation in _operations(document))
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    for name, operation in _operations(document):
+        open_to_all = name in ("GET /healthz", "GET /readyz")
+        assert operation["security"] == ([] if open_to_all else [{"token": []}, {}]), name
+
+
+async def test_every_parameter_has_an_example_that_fits() -> None:
+    document = await _document()
+    checked = 0
+    for name, operation in _operations(document):
+        for parameter in operation.get("parameters", ()):
+            schema = {**parameter["schema"], "components": document["components"]}
+            place = (name, parameter["name"])
+            assert schema.get("examples"), place
+            for example in schema["examples"]:
+                validator = jsonschema_rs.Draft202012Validator(schema)
+                assert validator.is_valid(example), (place, example)
+                checked += 1
+    assert checked > 30
 
 
 async def test_every_operation_has_examples_and_problems() -> None:

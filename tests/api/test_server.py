@@ -9,16 +9,18 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import unix_connect
 
 from srv6dmm import codec
-from tests.api.process import Service, service
-from tests.api.support import MAC, hello, refused
+from tests.api.process import PATIENCE_S, Service, service
+from tests.api.support import hello, mac, refused
 
 
 def _event(number: int, router: str = "ar1") -> dict[str, Any]:
@@ -26,7 +28,7 @@ def _event(number: int, router: str = "ar1") -> dict[str, Any]:
         "event_id": f"e{number}",
         "mobile_node": f"mn{number}",
         "access_router": router,
-        "link_layer_address": MAC,
+        "link_layer_address": mac(f"mn{number}"),
     }
 
 
@@ -294,6 +296,97 @@ def test_settings_that_cannot_be(text: str, wanted: str, tmp_path: Path) -> None
     assert wanted in running.fails()
 
 
-def test_a_store_that_is_no_store(tmp_path: Path) -> None:
+def _until_answered(running: Service, path: str) -> httpx.Response:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with running.client() as client:
+                return client.get(path)
+        except httpx.TransportError:
+            assert running.process.poll() is None, running.process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("damage", ["foreign", "first page", "later"])
+def test_a_store_that_is_none_is_left_alone_and_the_service_stays_up(
+    damage: str, tmp_path: Path
+) -> None:
+    """It refuses everything, tells agents no plan, and goes on when the file is restored."""
+    file = tmp_path / "state.sqlite3"
+    with service(tmp_path) as running, running.client() as client:
+        assert client.post("/v1/attach", json=_event(1)).status_code == 200
+        running.stop()
+    whole = file.read_bytes()
+    broken = {
+        "foreign": b"not a database at all" * 100,
+        "first page": b"\xa5" * 4096 + whole[4096:],
+        "later": whole[:4096] + b"\xa5" * 8192 + whole[12288:],
+    }[damage]
+    file.write_bytes(broken)
+    running = Service(tmp_path)
+    try:
+        ready = _until_answered(running, "/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["status"] == "not-ready"
+        assert str(file) in ready.json()["reasons"][0]
+        with running.client() as client:
+            assert client.get("/healthz").status_code == 200
+            for answer in (
+                client.post("/v1/attach", json=_event(2)),
+                client.get("/v1/mobile-nodes"),
+                client.get("/v1/routers/ar1/plan"),
+            ):
+                document = refused(answer, 503, "store-unavailable")
+                assert str(file) in document["detail"]
+            with (
+                pytest.raises(InvalidStatus) as denied,
+                unix_connect(str(running.socket), uri="ws://srv6dmm/v1/routers/br1/stream"),
+            ):
+                pass
+            assert denied.value.response.status_code == 503
+        assert file.read_bytes() == broken
+        file.write_bytes(whole)
+        running.wait_ready()
+        with running.client() as client:
+            assert client.get("/readyz").json() == {"status": "ready", "reasons": []}
+            assert client.get("/v1/mobile-nodes/mn1").status_code == 200
+            assert client.post("/v1/attach", json=_event(2)).status_code == 200
+        assert running.stop() < 5
+        assert running.process.returncode == 0
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.communicate()
+
+
+def test_a_service_without_a_store_ends_when_told_to(tmp_path: Path) -> None:
     (tmp_path / "state.sqlite3").write_bytes(b"not a database at all" * 100)
-    assert "state.sqlite3" in Service(tmp_path).fails()
+    running = Service(tmp_path)
+    assert _until_answered(running, "/readyz").status_code == 503
+    assert running.stop() < 5
+    assert running.process.returncode == 0
+    _, complaint = running.process.communicate()
+    assert "Traceback" not in complaint
+    assert "belongs to another program" in complaint or "not a database" in complaint
+
+
+def test_a_store_that_another_controller_has_is_not_waited_for(tmp_path: Path) -> None:
+    with service(tmp_path):
+        other = Service(tmp_path, "--unix-socket", str(tmp_path / "other"))
+        assert "is in use by another process" in other.fails()
+
+
+def test_a_store_damaged_in_service_refuses_and_says_so(tmp_path: Path) -> None:
+    """What SQLite has cached it would go on with, and lose everything with the next start."""
+    with service(tmp_path) as running, running.client() as client:
+        assert client.post("/v1/attach", json=_event(1)).status_code == 200
+        for suffix in ("", "-wal"):
+            with (tmp_path / f"state.sqlite3{suffix}").open("r+b") as file:
+                file.write(b"\xa5" * (12 << 10))
+        document = refused(client.post("/v1/attach", json=_event(2)), 503, "store-unavailable")
+        assert "is corrupt" in document["detail"]
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert "is corrupt" in ready.json()["reasons"][0]
+        assert client.get("/v1/mobile-nodes/mn1").status_code == 200

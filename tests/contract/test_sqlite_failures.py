@@ -274,6 +274,65 @@ async def test_damage_in_service_refuses_until_it_is_repaired(tmp_path: Path) ->
     store.close()
 
 
+def overwritten(path: Path, *suffixes: str, start: int = 0, size: int = 12 << 10) -> None:
+    for suffix in suffixes:
+        with path.with_name(path.name + suffix).open("r+b") as file:
+            file.seek(start)
+            file.write(b"\xa5" * size)
+
+
+async def unwell(store: SqliteStore) -> str:
+    """Wait until the store says by itself that it is not well."""
+    async with asyncio.timeout(10):
+        while (health := store.health()) is None:  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0.01)
+    return health
+
+
+@pytest.mark.parametrize("what", ["both", "file", "log"])
+@pytest.mark.parametrize("first", ["commit", "look"])
+async def test_headers_overwritten_in_service_are_noticed(
+    tmp_path: Path, what: str, first: str
+) -> None:
+    """By the next commit and by nobody's asking; SQLite itself goes on from its cache."""
+    path = tmp_path / "s.db"
+    store = SqliteStore(path, probe_s=0.05 if first == "look" else 3600)
+    await store.commit(lease(0), 0)
+    suffixes = {"both": ("", "-wal"), "file": ("",), "log": ("-wal",)}[what]
+    whole = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("", "-wal")}
+    overwritten(path, *suffixes)
+    if first == "look":
+        assert "is corrupt" in await unwell(store)
+    assert await refused(store, lease(1), 1)
+    health = store.health()
+    assert health is not None
+    assert "restore" in health
+    if first == "look":
+        for suffix, content in whole.items():
+            with path.with_name(path.name + suffix).open("r+b") as file:
+                file.write(content)
+        assert await recovered(store)
+        assert await store.commit(lease(1), 1) == 2
+        assert len(store.load().leases) == 2
+    store.close()
+
+
+async def test_pages_overwritten_in_service_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srv6dmm.store.sqlite.PAGES_S", 0.2)
+    path = tmp_path / "s.db"
+    store = SqliteStore(path)
+    await store.commit(Change(leases=tuple(lease(n).leases[0] for n in range(500))), 0)
+    store.close()
+    store = SqliteStore(path, probe_s=0.05)
+    assert len(store.load().leases) == 500
+    overwritten(path, "", start=4096, size=8192)
+    assert "is corrupt" in await unwell(store)
+    assert await refused(store, lease(1), 1)
+    store.close()
+
+
 async def refused(store: SqliteStore, change: Change, base: int) -> bool:
     with pytest.raises(StoreUnavailable, match=r"s\.db"):
         await store.commit(change, base)

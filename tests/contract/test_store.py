@@ -114,11 +114,12 @@ async def test_whole_lives_of_nodes_come_back_equal(store: Store) -> None:
     topology, parameters, state = small_domain(), MobilityParameters(), State()
     chance = random.Random(7)
     for number in range(60):
+        node = chance.randrange(4)
         event = AttachEvent(
             f"e{number}",
-            f"mn{chance.randrange(4)}",
+            f"mn{node}",
             f"ar{chance.randrange(1, 4)}",
-            "02:00:00:00:00:01",
+            f"02:00:00:00:00:0{node}",
             timestamp_ms=1000 + number,
         )
         decision = mobility.decide(state, event, 1000 + number, topology, parameters)

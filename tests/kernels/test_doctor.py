@@ -36,8 +36,9 @@ NAMES = (
     "fast path compiles and loads",
     "tools",
     "route protocol name",
-    "seg6_enabled",
 )
+SETTINGS = ("host forwarding", "rp_filter (IPv4)", "seg6_flowlabel", "seg6_enabled")
+"""What somebody has set, or has not yet."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,14 @@ def report() -> dict[str, Any]:
 
 def test_it_is_usable_and_nothing_is_left_out(report: dict[str, Any]) -> None:
     assert report["usable"] is True
-    assert tuple(finding["name"] for finding in report["findings"]) == NAMES
+    assert tuple(finding["name"] for finding in report["findings"]) == NAMES + SETTINGS
+
+
+def test_a_setting_that_is_in_the_way_comes_with_what_to_do(report: dict[str, Any]) -> None:
+    for finding in report["findings"]:
+        if finding["name"] in SETTINGS:
+            assert finding["detail"]
+            assert (finding["status"] == "ok") == (finding["remedy"] == "")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -136,8 +137,52 @@ async def test_the_frame_is_for_one_node_and_needs_no_neighbour_discovery(around
     assert frame[:6] == bytes.fromhex(NODE_MAC.replace(":", ""))
     assert frame[21] == 255
     assert frame[22:38] == IPv6Address("fe80::1").packed
-    assert frame[38:54] == NODE.packed
+    assert frame[38:54] == IPv6Address("ff02::1").packed, "RFC 6085: unicast on the link only"
     assert _checksum_is_right(frame[14:])
+
+
+async def test_a_node_whose_link_local_is_its_own_affair_is_told_of_a_hand_over(
+    around: Spaces,
+) -> None:
+    """RFC 7217: its addresses are not made of its link-layer address, and nobody knows them."""
+    node = around.node
+    _generate_addresses(node, mode=3)
+    node.ip("link", "set", "wlan0", "down")
+    node.ip("link", "set", "wlan0", "up")
+    await eventually(lambda: "fe80::" in (text := _links(node)) and "tentative" not in text)
+    assert str(NODE) not in _links(node)
+    async with router(around) as here:
+        await here.put(delivery(), FIRST)
+        await eventually(lambda: _in(node, HOME) != [])
+        await here.put(delivery(AWAY), MOVED)
+        await eventually(lambda: _in(node, AWAY) != [])
+        [(old, (valid, preferred))] = _in(node, HOME)
+        assert (preferred, valid > 7000) == (0, True), "deprecated, and valid still"
+        [(new, (_, preferred))] = _in(node, AWAY)
+        assert preferred > 3500
+        assert _default_route(node) == [("fe80::1", "wlan0", "ra", "medium")]
+        for address in (old, new):
+            assert address != _address(HOME)
+            await eventually(lambda address=address: _reached(around.router, address))
+
+
+def _generate_addresses(node: Space, mode: int) -> None:
+    setting = "/proc/sys/net/ipv6/conf/wlan0/addr_gen_mode"
+    with namespace.inside(node.name), open(setting, "w") as file:
+        file.write(str(mode))
+
+
+def _links(node: Space) -> str:
+    return node.ip("-6", "address", "show", "dev", "wlan0", "scope", "link")
+
+
+def _in(node: Space, prefix: Any) -> list[tuple[str, tuple[int, int]]]:
+    return [(a, times) for a, times in _addresses(node).items() if IPv6Address(a) in prefix]
+
+
+def _reached(space: Space, address: str) -> bool:
+    command = ["ip", "netns", "exec", space.name, "ping", "-6", "-c1", "-W1", address]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _checksum_is_right(packet: bytes) -> bool:

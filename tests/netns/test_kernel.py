@@ -317,11 +317,13 @@ def test_bulk_bench_reports_every_way() -> None:
     from srv6dmm.bench.bulk import bulk_routes
 
     name = f"s6t-bulk-{os.getpid()}"
-    cases = {case["name"]: case for case in bulk_routes(2_000, name)}
+    cases = {case["name"]: case for case in bulk_routes(10_000, name)}
     assert set(cases) == {"routes_put_all", "routes_put", "routes_build", "routes_ip_batch"}
     for case in cases.values():
-        assert case["count"] == 2_000
-        assert case["per_second"] > 0
+        assert case["count"] == 10_000
         assert 0 < case["p50_ms"] <= case["p99_ms"]
-    assert cases["routes_put"]["installed"] == 2_000
+    assert cases["routes_put"]["installed"] == 10_000
+    # One kernel in one run: hosts differ, and are busy, but both ways alike.
+    for ours in ("routes_put_all", "routes_put"):
+        assert cases[ours]["per_second"] > cases["routes_ip_batch"]["per_second"], cases
     assert not namespace.exists(name)

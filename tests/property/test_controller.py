@@ -49,6 +49,7 @@ PARAMETERS = MobilityParameters(
 )
 ROLLOUT = RolloutSettings(prepare_timeout_s=2.0, switch_timeout_s=1.0)
 QUIET_S = 60.0
+SLIPS = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 3, 10])
 
 
 class ErrantAgent(SimulatedAgent):
@@ -121,6 +122,14 @@ class Life:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
+def told(submitted: Submitted) -> str:
+    """Return what the callers of an event are told."""
+    error = submitted.applied.exception()
+    if isinstance(error, Refusal):
+        return str(error)
+    return "applied" if error is None else "incomplete"
+
+
 class Trouble(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -131,6 +140,8 @@ class Trouble(RuleBasedStateMachine):
         self.clock = LoopClock(self.loop)
         self.store = SlowStore()
         self.ids = 0
+        self.number = 65_500
+        self.stamp = 0
         self.events: list[Event] = []
         self.calls: list[asyncio.Task[Submitted]] = []
         self.accepted: list[Submitted] = []
@@ -208,26 +219,43 @@ class Trouble(RuleBasedStateMachine):
 
         self.run(call())
 
+    def order(self, node: str, slip: int) -> dict[str, int]:
+        """Return what orders an event: nothing, a timestamp or a sequence number, by its node.
+
+        `slip`: how far it is from the next one; beyond 9 it is left out.
+        """
+        self.number += 1
+        if node == "mn1" or slip > 9:
+            return {}
+        if node == "mn2":
+            self.stamp = max(self.stamp + 1, self.clock.now_ms())
+            return {"timestamp_ms": self.stamp - slip}
+        return {"sequence": (self.number - slip) % 65536}
+
     @rule(
         node=st.sampled_from(NODES),
         router=st.sampled_from(ACCESS),
         mac=st.sampled_from([1, 1, 1, 2]),
         lifetime=st.sampled_from([None, None, None, 3]),
+        slip=SLIPS,
     )
-    def attach(self, node: str, router: str, mac: int, lifetime: int | None) -> None:
+    def attach(self, node: str, router: str, mac: int, lifetime: int | None, slip: int) -> None:
         address = f"02:00:00:00:0{NODES.index(node)}:0{mac}"
-        self.submit(AttachEvent(self.fresh_id(), node, router, address, lifetime_s=lifetime))
+        order = self.order(node, slip)
+        self.submit(
+            AttachEvent(self.fresh_id(), node, router, address, lifetime_s=lifetime, **order)
+        )
 
-    @rule(node=st.sampled_from(NODES), router=st.sampled_from(ACCESS))
-    def detach(self, node: str, router: str) -> None:
-        self.submit(DetachEvent(self.fresh_id(), node, router))
+    @rule(node=st.sampled_from(NODES), router=st.sampled_from(ACCESS), slip=SLIPS)
+    def detach(self, node: str, router: str, slip: int) -> None:
+        self.submit(DetachEvent(self.fresh_id(), node, router, **self.order(node, slip)))
 
     @rule(node=st.sampled_from(NODES))
     def refresh(self, node: str) -> None:
         session = self.life.controller.state.sessions.get((node, "0"))
         if session is not None:
-            address = session.link_layer_address
-            self.submit(AttachEvent(self.fresh_id(), node, session.serving, address))
+            address, order = session.link_layer_address, self.order(node, 0)
+            self.submit(AttachEvent(self.fresh_id(), node, session.serving, address, **order))
 
     @precondition(lambda self: self.events)
     @rule(data=st.data())
@@ -388,10 +416,10 @@ class Trouble(RuleBasedStateMachine):
         owners: dict[object, SessionKey] = {}
         for key, session in state.sessions.items():
             assert session.epoch >= self.epochs.get(key, 0), "an epoch fell"
+            self.epochs[key] = session.epoch
             for binding in session.bindings:
                 assert owners.setdefault(binding.prefix, key) == key
                 assert state.leases[binding.prefix].holder == key
-        self.epochs = {key: session.epoch for key, session in state.sessions.items()}
         for lease in state.leases.values():
             assert (lease.prefix in owners) == (lease.state is LeaseState.LEASED)
 
@@ -426,6 +454,7 @@ class Trouble(RuleBasedStateMachine):
         assert not self.calls, "a caller waits for its answer"
         for submitted in self.accepted:
             assert submitted.applied.done(), f"nobody resolves {submitted.answer}"
+        self.repeated()
         for session in controller.state.sessions.values():
             assert session.rollout is RolloutPhase.STABLE, session
             assert not releasable(session), f"nobody uses it, and it is not released: {session}"
@@ -439,6 +468,22 @@ class Trouble(RuleBasedStateMachine):
             assert agent.entries == controller.plan(name).entries, name
             assert agent.entries == fresh.plan(name, controller.state).entries, name
         self.nothing_is_left(controller)
+
+    def repeated(self) -> None:
+        """Every event is answered again as it was the first time; nothing comes of it."""
+        controller = self.life.controller
+        events = {event.event_id: event for event in self.events}
+        for submitted in self.accepted:
+            again = self.run(controller.submit(events[submitted.answer.event_id]))
+            assert again.replayed
+            assert again.answer == submitted.answer
+            first = told(submitted)
+            # Who was not waited for has acknowledged since, unless something newer came first.
+            if first == "incomplete":
+                assert told(again).split(":")[0] in ("applied", "superseded", "session-ended")
+            else:
+                assert told(again) == first
+        assert controller.state == self.store.load()
 
     def nothing_is_left(self, controller: Controller) -> None:
         ledger, rollouts, hub = controller._ledger, controller._rollouts, controller._hub

@@ -33,6 +33,7 @@ PARAMETERS = MobilityParameters(
     max_prefixes=3,
     idle_release_s=2,
 )
+SEQUENCES = st.sampled_from([None, None, None, 0, 1, 2, 30_000, 60_000, 65_535])
 PLANNER = Planner(TOPOLOGY, PARAMETERS)
 
 
@@ -49,6 +50,8 @@ class Domain(RuleBasedStateMachine):
         self.delivered: set[SessionKey] = set()
         self.accepted: list[AttachEvent | DetachEvent] = []
         self.epochs: dict[SessionKey, int] = {}
+        self.order: dict[SessionKey, tuple[int | None, int | None]] = {}
+        """The newest timestamp, or else sequence number, that was accepted."""
 
     @initialize()
     def start(self) -> None:
@@ -68,11 +71,13 @@ class Domain(RuleBasedStateMachine):
                 self.queues[router].append(delta)
             if after is None:
                 self.delivered.discard(key)
-                self.epochs.pop(key, None)
+                self.order.pop(key, None)
             else:
                 if after.phase is SessionPhase.DETACH_WAIT:
                     self.delivered.discard(key)  # until somebody delivers again
-                assert after.epoch >= self.epochs.get(key, 0), "an epoch fell"
+                newest = self.epochs.get(key, 0)
+                assert after.epoch >= newest, "an epoch fell"
+                assert before[key] is not None or after.epoch > newest, "an epoch came again"
                 self.epochs[key] = after.epoch
 
     def submit(self, event: AttachEvent | DetachEvent) -> Outcome | None:
@@ -84,8 +89,32 @@ class Domain(RuleBasedStateMachine):
             return None
         if not decision.replayed:
             self.accepted.append(event)
+            assert (decision.answer.timestamp_ms, decision.answer.sequence) == (
+                event.timestamp_ms,
+                event.sequence,
+            )
+            if decision.answer.outcome is not Outcome.IGNORED:
+                self.in_order(event)
         self.commit(decision.change)
         return decision.answer.outcome
+
+    def in_order(self, event: AttachEvent | DetachEvent) -> None:
+        """An event that was accepted is newer than all accepted before, by what they carried."""
+        key = (event.mobile_node, event.interface)
+        stamp, number = self.order.get(key, (None, None))
+        of_node = [t for (node, _), (t, _) in self.order.items() if t and node == key[0]]
+        if event.timestamp_ms is not None:
+            assert abs(event.timestamp_ms - self.now) <= PARAMETERS.timestamp_window_ms
+            assert all(event.timestamp_ms > earlier for earlier in of_node)
+        else:
+            assert stamp is None, "moved by an event without a timestamp"
+        if number is not None:
+            assert event.sequence is not None, "moved by an event without a sequence number"
+            assert 0 < (event.sequence - number) % 65536 < 32768
+        if event.timestamp_ms is not None:
+            self.order[key] = (event.timestamp_ms, None)
+        elif event.sequence is not None:
+            self.order[key] = (None, event.sequence)
 
     def fresh_id(self) -> str:
         self.ids += 1
@@ -95,17 +124,42 @@ class Domain(RuleBasedStateMachine):
         node=st.sampled_from(NODES),
         router=st.sampled_from(ROUTERS),
         skew=st.sampled_from([None, 0, 1, -250, 250, 900, -900]),
+        sequence=SEQUENCES,
         mac=st.sampled_from([1, 1, 1, 2]),
+        interface=st.sampled_from(["0", "0", "0", "1"]),
     )
-    def attach(self, node: str, router: str, skew: int | None, mac: int) -> None:
-        address = f"02:00:00:00:0{NODES.index(node)}:0{mac}"
-        timestamp = None if skew is None else self.now + skew
-        self.submit(AttachEvent(self.fresh_id(), node, router, address, timestamp_ms=timestamp))
+    def attach(
+        self,
+        node: str,
+        router: str,
+        skew: int | None,
+        sequence: int | None,
+        mac: int,
+        interface: str,
+    ) -> None:
+        self.submit(
+            AttachEvent(
+                self.fresh_id(),
+                node,
+                router,
+                f"02:00:00:00:0{NODES.index(node)}:{interface}{mac}",
+                interface,
+                None if skew is None else self.now + skew,
+                sequence,
+            )
+        )
 
-    @rule(node=st.sampled_from(NODES), router=st.sampled_from(ROUTERS))
-    def detach(self, node: str, router: str) -> None:
+    @rule(
+        node=st.sampled_from(NODES),
+        router=st.sampled_from(ROUTERS),
+        skew=st.sampled_from([None, 0, 2, 250]),
+        sequence=SEQUENCES,
+    )
+    def detach(self, node: str, router: str, skew: int | None, sequence: int | None) -> None:
         session = self.state.sessions.get((node, "0"))
-        outcome = self.submit(DetachEvent(self.fresh_id(), node, router))
+        stamp = None if skew is None else self.now + skew
+        event = DetachEvent(self.fresh_id(), node, router, timestamp_ms=stamp, sequence=sequence)
+        outcome = self.submit(event)
         if session is not None and session.serving != router:
             assert outcome is Outcome.IGNORED
             assert self.state.sessions[(node, "0")] == session

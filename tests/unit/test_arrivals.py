@@ -132,6 +132,25 @@ async def test_data_at_the_old_router_counts_when_the_move_is_over(domain: Domai
     assert domain.where() == ("ar1", 3)
 
 
+async def test_a_session_ordered_by_timestamps_is_moved_by_what_is_seen(domain: Domain) -> None:
+    """By our clock; a sequence number nobody but its caller can give."""
+    event = AttachEvent("1", "mn1", "ar1", MAC, timestamp_ms=domain.clock.ms)
+    await domain.controller.submit(event)
+    await domain.settle()
+    domain.clock.ms += 1
+    await domain.sees("ar2")
+    assert domain.where()[0] == "ar2"
+    assert domain.controller.state.sessions["mn1", "0"].timestamp_ms == domain.clock.ms
+
+
+async def test_a_session_ordered_by_sequence_numbers_is_not(domain: Domain) -> None:
+    await domain.controller.submit(AttachEvent("1", "mn1", "ar1", MAC, sequence=7))
+    await domain.settle()
+    await domain.sees("ar2")
+    assert domain.where()[0] == "ar1"
+    assert domain.feed("detected")[0].data["reason"] == "order-missing"
+
+
 async def test_a_registration_that_runs_out_is_renewed(domain: Domain) -> None:
     await domain.sees("ar1")
     expires = domain.controller.state.sessions["mn1", "0"].expires_ms
@@ -178,7 +197,7 @@ async def test_others_are_enrolled_by_rule(enrolling: Domain) -> None:
     await enrolling.sees("ar1")
     await enrolling.sees("ar2", mac=OTHER)
     assert enrolling.where("mn1", "wlan0") == ("ar1", 1)
-    assert enrolling.where("mn-020000000099") == ("ar2", 1)
+    assert enrolling.where("mn-020000000099")[0] == "ar2"
 
 
 async def test_a_detection_and_an_event_of_a_caller_agree(domain: Domain) -> None:

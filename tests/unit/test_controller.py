@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from srv6dmm.config import RolloutSettings
+from srv6dmm.controller.tickets import Incomplete
 from srv6dmm.model.errors import Refusal
 from srv6dmm.model.events import AttachEvent, DetachEvent, Outcome
 from srv6dmm.model.parameters import MobilityParameters
@@ -20,7 +21,7 @@ KEY = ("mn1", "0")
 
 
 def attach(event_id: str, router: str, node: str = "mn1") -> AttachEvent:
-    return AttachEvent(event_id, node, router, "02:00:00:00:00:01")
+    return AttachEvent(event_id, node, router, f"02:00:00:00:00:{int(node[2:]):02x}")
 
 
 @pytest.fixture
@@ -129,9 +130,21 @@ async def test_silence_of_a_head_end_degrades_but_does_not_stop(domain: Simulate
     await applied(domain, attach("1", "ar1"))
     domain.agents["br1"].mute = True
     submitted = await domain.controller.submit(attach("2", "ar2"))
-    await asyncio.wait_for(submitted.applied, 2)
+    with pytest.raises(Incomplete, match="br1"):
+        await asyncio.wait_for(submitted.applied, 2)
     assert domain.controller.measurements.degraded == 1
     assert domain.controller.state.sessions[KEY].rollout is RolloutPhase.REDIRECT
+    assert domain.controller.pending_routers(KEY) == ["br1"]
+    assert _told(domain, "applied") == [1]
+    again = await domain.controller.submit(attach("2", "ar2"))
+    with pytest.raises(Incomplete):
+        await asyncio.wait_for(again.applied, 2)
+    domain.agents["br1"].mute = False
+    await domain.agents["br1"].answer()
+    await domain.settle()
+    assert _told(domain, "applied") == [1, 2]
+    again = await domain.controller.submit(attach("2", "ar2"))
+    assert (await asyncio.wait_for(again.applied, 2)).applied_ms is not None
 
 
 async def test_a_newer_event_overtakes_a_roll_out(domain: SimulatedDomain) -> None:
@@ -142,6 +155,8 @@ async def test_a_newer_event_overtakes_a_roll_out(domain: SimulatedDomain) -> No
     with pytest.raises(Refusal) as refusal:
         await asyncio.wait_for(overtaken.applied, 2)
     assert refusal.value.type == "superseded"
+    domain.agents["ar2"].mute = False
+    await domain.agents["ar2"].answer()
     await asyncio.wait_for(newest.applied, 2)
     assert domain.controller.state.sessions[KEY].serving == "ar3"
     domain.assert_consistent()
@@ -244,6 +259,11 @@ async def test_the_feed_resumes_where_a_reader_stopped(domain: SimulatedDomain) 
     rest = [event async for event in _take(domain, first[1].id, 1)]
     assert rest[0] == first[2]
     assert [event.id for event in first] == [1, 2, 3]
+
+
+def _told(domain: SimulatedDomain, kind: str) -> list[object]:
+    """Return the epochs of the feed's events of a kind."""
+    return [event.data["epoch"] for event in domain.controller._feed._ring if event.kind == kind]
 
 
 async def _take(domain: SimulatedDomain, since: int, count: int) -> AsyncIterator[object]:

@@ -44,7 +44,8 @@ class Timeline:
 
     def attach(self, router: str, node: str = "mn1", **fields: object) -> mobility.Decision:
         self.count += 1
-        event = AttachEvent(f"a{self.count}", node, router, "02:00:00:00:00:01")
+        mac = f"02:00:00:00:00:{int(node[2:]):02x}"
+        event = AttachEvent(f"a{self.count}", node, router, mac)
         return self.feed(replace(event, **fields))  # type: ignore[arg-type]
 
     def detach(self, router: str, **fields: object) -> mobility.Decision:
@@ -273,7 +274,7 @@ def test_exhausted_pool_refuses_a_first_attach_with_status_130() -> None:
 
 def test_exhausted_pool_does_not_stop_a_handover() -> None:
     line = Timeline(access_routers=2, pool_length=64)
-    line.attach("ar2", node="other")
+    line.attach("ar2", node="mn2")
     line.attach("ar1")
     line.settle()
     answer = line.attach("ar2").answer

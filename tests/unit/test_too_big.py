@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from ipaddress import IPv6Address
 from typing import Any
@@ -23,7 +24,9 @@ from scapy.packet import Raw
 
 from srv6dmm.agent.rate_limit import RateLimit
 from srv6dmm.agent.too_big import MINIMUM_MTU, Relay, relay
+from srv6dmm.agent.too_big_relay import ALL_BURST, ALL_RATE, TooBigRelay
 from tests.agents import LOOPBACK
+from tests.simulated import quickly
 
 INNER_SOURCE = "2001:db8:2:1::7"
 INNER_TARGET = "2001:db8:1:1::9"
@@ -218,6 +221,30 @@ def test_no_schedule_gets_more_than_its_share(gaps: list[float]) -> None:
         now += gap
         allowed += limit.allow("a", now)
     assert allowed <= 3 + 10 * now + 1e-6
+
+
+class _Sink:
+    """A socket that takes everything."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def sendmsg(self, *_: Any) -> None:
+        self.sent += 1
+
+
+@quickly
+async def test_made_up_sources_do_not_get_more_than_all_may_have() -> None:
+    """Each has a bucket of its own, and there is no end of them (RFC 4443 section 2.4 (f))."""
+    sender, sink = TooBigRelay(None), _Sink()
+    sender._tunnel_source = LOOPBACK
+    for second in range(3):
+        for number in range(1000):
+            inner = _inner(source=f"2001:db8::{second:x}:{number:x}")
+            sender._take(sink, _too_big(_outer(inner), 1500))  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+    assert sink.sent == sender.relayed == ALL_BURST + 2 * ALL_RATE
+    assert sender.ignored["rate"] == 3000 - sink.sent
 
 
 def test_memory_is_bounded() -> None:

@@ -162,6 +162,8 @@ BAD: dict[str, tuple[str, ...]] = {
         "topology.nodes.ar1.next-hop4", "no address of a neighbour"),
     "router-link-local": ("  mtu: 1600", "  mtu: 1600\n  router-link-local: 2001:db8::1",
         "domain.router-link-local", "fe80::/10"),
+    "router-link-local anycast": ("  mtu: 1600", "  mtu: 1600\n  router-link-local: 'fe80::'",
+        "domain.router-link-local", "anycast"),
     "zone": ("  mtu: 1600", "  mtu: 1600\n  router-link-local: fe80::1%eth0",
         "domain.router-link-local", "zone"),
     "name": ("name: lab", "name: a-name-that-is-too-long", "name", "at most 15"),
