@@ -217,6 +217,7 @@ async def serve(settings: ControllerSettings, ready_file: Path | None = None) ->
             SystemClock(),
             uuid.uuid4().hex,
             settings.detection,
+            settings.delay,
         )
         tcp = tcp_socket(http.host, http.port)
         if http.unix_socket is not None:

@@ -353,6 +353,8 @@ class TopologyShape(BaseModel):
                     "metric": 10,
                     "delay_us": 0,
                     "mtu": 1600,
+                    "measured_delay_us": 4980,
+                    "delay_in_use_us": 5000,
                 }
             ],
             "revision": 1,
@@ -372,7 +374,10 @@ class TopologyShape(BaseModel):
     )
     domain: dict[str, Any]
     nodes: dict[str, dict[str, Any]]
-    links: list[dict[str, Any]]
+    links: list[dict[str, Any]] = Field(
+        description="`delay_us` as declared, 0: not at all. `measured_delay_us` as routers told "
+        "last, null: they did not. `delay_in_use_us`: what paths count."
+    )
     revision: int
     sids: dict[str, SidsShape]
     inner_mtu: int

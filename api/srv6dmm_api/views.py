@@ -8,6 +8,7 @@ from typing import Any
 
 from srv6dmm import codec
 from srv6dmm.controller.service import Controller
+from srv6dmm.core.links import delay_in_use, measured_at
 from srv6dmm.core.mobility import preferred_binding
 from srv6dmm.core.paths import NoPath
 from srv6dmm.model.addresses import IPv6Address
@@ -243,5 +244,9 @@ def topology_view(controller: Controller) -> dict[str, Any]:
     view: dict[str, Any] = codec.to_builtins(topology)
     view["sids"] = {name: codec.to_builtins(s) for name, s in controller.planner.sids.items()}
     view["inner_mtu"] = topology.inner_mtu()
+    measured = controller.measured_delays()
+    for shown, link in zip(view["links"], topology.links, strict=True):
+        shown["measured_delay_us"] = measured.get(measured_at(link))
+        shown["delay_in_use_us"] = delay_in_use(link, controller.planner.delays)
     view["down"] = sorted(map(str, controller.planner.down))
     return view

@@ -22,6 +22,7 @@ from srv6dmm.agent.router_advertisement import (
     encode_advertisement,
     parse_solicitation,
 )
+from srv6dmm.dataplane.ancillary import from_address, hop_limit
 from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.plan import Advertisement, RouterSettings
 
@@ -158,7 +159,7 @@ class Advertiser:
         try:
             self._socket.sendmsg(
                 [encode_advertisement(advertisement, settings.access_mac)],
-                icmp.from_address(settings.access_link_local, self._index),
+                from_address(settings.access_link_local, self._index),
                 0,
                 (str(node.destination), 0, 0, self._index),
             )
@@ -198,7 +199,7 @@ class Advertiser:
             message, ancillary, _, address = opened.recvmsg(2048, 64)
         except OSError:
             return  # nothing there after all; readable again when there is
-        asked = parse_solicitation(message, address[0], icmp.hop_limit(ancillary))
+        asked = parse_solicitation(message, address[0], hop_limit(ancillary))
         if asked is not None:
             self.answer(asked)
 

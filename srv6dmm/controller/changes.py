@@ -12,11 +12,13 @@ from typing import Protocol
 
 import structlog
 
+from srv6dmm.config import DelaySettings
 from srv6dmm.controller.acknowledgements import Acknowledgements
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.feed import Feed
 from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.ledger import Ledger, Published
+from srv6dmm.controller.link_delays import LinkDelays
 from srv6dmm.controller.link_states import LinkStates
 from srv6dmm.controller.reroutes import Reroutes
 from srv6dmm.core.flow_book import FlowBook
@@ -69,6 +71,7 @@ class Changes:
         feed: Feed,
         patience_s: float,
         spawn: Callable[[Awaitable[None]], None],
+        delay: DelaySettings,
     ) -> None:
         self._file, self._file_digest = file, digest(file)
         self._planner = planner
@@ -83,11 +86,16 @@ class Changes:
             lambda: planner.topology, lambda: ledger.newest, self._change_links, clock, spawn
         )
         hub.on_links = self._links.take
+        self.delays = LinkDelays(
+            delay, self._newest, hub.connected, self._change_links, clock, spawn
+        )
+        hub.on_delays = self.delays.take
 
     def close(self) -> None:
         """Stop waiting for routers and links."""
         self._acknowledgements.close()
         self._links.close()
+        self.delays.close()
 
     async def rules(self, decide: Callable[[State], Change]) -> Changed:
         """Change policies, flow rules or groups, and tell routers what follows.
@@ -124,18 +132,27 @@ class Changes:
         Refusal that says why it cannot be. `applied` comes when the last round of routers has
         acknowledged, or was waited for in vain: the feed and the routers' status tell which.
         """
-        newest = self._ledger.newest
-        current = declared_topology(self._file, self._file_digest, newest)
-        wanted = replace(decide(current, newest), revision=current.revision + 1)
+        current, newest = self._newest()
+        wanted = decide(current, newest)
         told: list[asyncio.Future[float]] = []
         revision = await self._commit(
-            Change(declared=Declared(wanted, self._file_digest)),
+            Change(declared=self._declared(wanted, current)),
             published=lambda revision: told.append(self._reroute(revision)),
         )
         return Changed(revision, told[0])
 
+    def _newest(self) -> tuple[Topology, State]:
+        newest = self._ledger.newest
+        return declared_topology(self._file, self._file_digest, newest), newest
+
+    def _declared(self, wanted: Topology, current: Topology) -> Declared:
+        return Declared(replace(wanted, revision=current.revision + 1), self._file_digest)
+
     async def _change_links(self, change: Change) -> bool:
-        """Have links fail or come back; tell whether it is durable."""
+        """Have links fail, come back, or take another time; tell whether it is durable."""
+        if change.delays or change.delays_gone:
+            current, _ = self._newest()
+            change = replace(change, declared=self._declared(current, current))
         return await self._try(change, self._links_changed)
 
     def _links_changed(self, revision: int) -> None:
@@ -144,12 +161,21 @@ class Changes:
     def _reroute(self, revision: int) -> asyncio.Future[float]:
         """Plan on the topology and the links that work now; return when routers have all of it."""
         state = self._ledger.durable
-        before = self._planner.down
+        before, delays = self._planner.down, self._planner.delays
         change = self._planner.reroute(
             declared_topology(self._file, self._file_digest, state),
             state.links_down,
             state.sessions.values(),
+            state.delays,
         )
+        others = delays.items() ^ state.delays.items()
+        if others:
+            self._feed.add(
+                "delays",
+                self._clock.now_ms(),
+                revision=revision,
+                delays={str(end): state.delays.get(end) for end, _ in sorted(others, key=str)},
+            )
         self._feed.add(
             "links",
             self._clock.now_ms(),

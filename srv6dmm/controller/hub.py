@@ -18,6 +18,7 @@ from srv6dmm.model.wire import (
     FAST_PATH,
     PROTOCOL,
     Ack,
+    DelayReport,
     DeltaPlan,
     Detected,
     EntryFailure,
@@ -152,6 +153,7 @@ class Hub:
         self.on_progress: list[Callable[[str], None]] = []
         self.on_detected: Callable[[str, Detected], None] = lambda *_: None
         self.on_links: Callable[[str, LinkReport], None] = lambda *_: None
+        self.on_delays: Callable[[str, DelayReport], None] = lambda *_: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
@@ -261,6 +263,8 @@ class Hub:
                 self.on_detected(channel.router, message)
             case LinkReport():
                 self.on_links(channel.router, message)
+            case DelayReport():
+                self.on_delays(channel.router, message)
             case Heartbeat():
                 pass
 

@@ -10,7 +10,7 @@ from ipaddress import IPv6Network
 
 import structlog
 
-from srv6dmm.config import DetectionSettings, RolloutSettings
+from srv6dmm.config import DelaySettings, DetectionSettings, RolloutSettings
 from srv6dmm.controller.arrivals import Arrivals
 from srv6dmm.controller.changes import Changed, Changes, declared_topology
 from srv6dmm.controller.clock import Clock
@@ -35,7 +35,7 @@ from srv6dmm.model.events import Answer, Event, Outcome
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan
 from srv6dmm.model.state import Binding, Change, RolloutPhase, Session, SessionKey, State
-from srv6dmm.model.topology import Topology
+from srv6dmm.model.topology import LinkEnd, Topology
 from srv6dmm.model.wire import ForwardingMode, Hello, Report
 from srv6dmm.store.interface import Store
 
@@ -74,6 +74,7 @@ class Controller:
         clock: Clock,
         boot_id: str,
         detection: DetectionSettings | None = None,
+        delay: DelaySettings | None = None,
     ) -> None:
         """Load the state. Raises StoreUnavailable when it cannot be read, and Refusal
         `topology-mismatch` when it speaks of routers that the topology has not."""
@@ -86,7 +87,7 @@ class Controller:
         declared = declared_topology(topology, digest(topology), self.state)
         check_topology(self.state, declared)
         book, down = FlowBook.of(self.state), self.state.links_down
-        self.planner = Planner(declared, parameters, book, down)
+        self.planner = Planner(declared, parameters, book, down, self.state.delays)
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
@@ -122,6 +123,7 @@ class Controller:
             self._feed,
             rollout.prepare_timeout_s,
             self._spawn,
+            delay or DelaySettings(),
         )
         self._rollouts = Rollouts(self.planner, self._hub, rollout, lambda: self.state.revision)
         self._rollouts.on_acknowledged = self._acknowledged
@@ -283,6 +285,10 @@ class Controller:
     def pending_routers(self, key: SessionKey) -> list[str]:
         """Return the routers a session's roll-out still waits for."""
         return self._rollouts.pending_routers(key)
+
+    def measured_delays(self) -> dict[LinkEnd, int]:
+        """Return what links take as routers told last, by core.links.measured_at; else as kept."""
+        return self.state.delays | self._changes.delays.measured()
 
     def subscribe(self, since: int | None) -> AsyncIterator[FeedEvent]:
         """Yield feed events after id `since`, for ever (None: only new ones)."""

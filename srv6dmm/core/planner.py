@@ -7,7 +7,7 @@ planning from scratch, which a property test holds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from srv6dmm.core.binding_sids import binding_sids
@@ -58,17 +58,21 @@ class Planner:
         parameters: MobilityParameters,
         book: FlowBook = EMPTY,
         down: Collection[LinkEnd] = (),
+        delays: Mapping[LinkEnd, int] | None = None,
     ) -> None:
-        """`topology`: as declared. `down`: ends of links that do not work."""
+        """`topology`: as declared. `down`: ends of links that do not work. `delays`: measured."""
         self.parameters = parameters
         self.book = book
-        self._settle(topology, down)
+        self._settle(topology, down, delays)
 
-    def _settle(self, topology: Topology, down: Collection[LinkEnd]) -> None:
+    def _settle(
+        self, topology: Topology, down: Collection[LinkEnd], delays: Mapping[LinkEnd, int] | None
+    ) -> None:
         self.topology = topology
         self.down = frozenset(down)
+        self.delays = dict(delays or {})
         self.sids: dict[str, RouterSids] = sid_table(topology)
-        working = in_force(topology, self.down)
+        working = in_force(topology, self.down, self.delays)
         self._working = {(end.node, end.interface) for link in working.links for end in link.ends()}
         self.paths = ShortestPaths(working)
         computation = PathComputation(working, self.paths, self.sids)
@@ -109,12 +113,16 @@ class Planner:
         return changes.made()
 
     def reroute(
-        self, topology: Topology, down: Collection[LinkEnd], sessions: Iterable[Session]
+        self,
+        topology: Topology,
+        down: Collection[LinkEnd],
+        sessions: Iterable[Session],
+        delays: Mapping[LinkEnd, int] | None = None,
     ) -> Rerouting:
-        """Plan on another topology, or other working links, from now on; return what changes."""
+        """Plan on a topology, and its links as they are, from now on; return what changes."""
         static, before, paths = self._static, self._sessions, self.paths
         choices = self.choices
-        self._settle(topology, down)
+        self._settle(topology, down, delays)
         at_once, routes = _Changes(), _Changes()
         for router in self._routers:
             old, new = static.entries(router), self._static.entries(router)

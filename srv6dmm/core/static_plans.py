@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 
 from srv6dmm.core.paths import NoPath, ShortestPaths
 from srv6dmm.core.repair import Repairs
@@ -40,6 +41,11 @@ class StaticPlans:
         self._hosts = fixed_hosts_by_router(declared)
         self._core_interfaces = core_interfaces_by_router(declared)
         self._core_links = declared.core_links()
+        self._neighbours: dict[str, list[tuple[str, IPv6Address]]] = {}
+        for link in self._core_links:
+            for here, there in (link.ends(), link.ends()[::-1]):
+                far = (here.interface, declared.nodes[there.node].link_local)
+                self._neighbours.setdefault(here.node, []).append(far)
         lengths = {node.locator.prefix.prefixlen for node in declared.routers() if node.locator}
         self._locator_length = lengths.pop() if len(lengths) == 1 else 0
         self._made: dict[str, dict[str, PlanEntry]] = {}
@@ -93,6 +99,7 @@ class StaticPlans:
             access_mac=domain.router_mac if access else None,
             sid_block=domain.sid_block,
             locator_length=self._locator_length,
+            neighbours=tuple(sorted(self._neighbours.get(node.name, ()))),
         )
 
     def _local_sids(self, node: Node) -> Iterator[LocalSid]:

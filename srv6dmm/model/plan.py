@@ -46,6 +46,8 @@ class RouterSettings:
     """Where every SID of the domain lies: nobody outside may send there (RFC 8754 5.1)."""
     locator_length: int = 0
     """Bits of every locator of the domain; 0 where they differ."""
+    neighbours: tuple[tuple[str, IPv6Address], ...] = ()
+    """(core interface, link-local address of the router at its far end), in order."""
 
     @property
     def key(self) -> str:

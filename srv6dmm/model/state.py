@@ -133,6 +133,14 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkDelay:
+    """What a link takes as measured, kept by one of its ends (core.links.measured_at)."""
+
+    end: LinkEnd
+    delay_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What one decision does to the records: whole new values, and keys that go.
 
@@ -154,6 +162,8 @@ class Change:
     links_down: tuple[LinkEnd, ...] = ()
     links_up: tuple[LinkEnd, ...] = ()
     declared: Declared | None = None
+    delays: tuple[LinkDelay, ...] = ()
+    delays_gone: tuple[LinkEnd, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -188,6 +198,8 @@ class State:
     """Ends of links that were last reported not to work."""
     declared: Declared | None = None
     """None: as in the file."""
+    delays: dict[LinkEnd, int] = field(default_factory=dict)
+    """Measured delay of links, in microseconds, by one of their ends."""
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
     """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
 
@@ -230,6 +242,9 @@ class State:
         self.links_down.difference_update(change.links_up)
         if change.declared is not None:
             self.declared = change.declared
+        self.delays.update((measured.end, measured.delay_us) for measured in change.delays)
+        for end in change.delays_gone:
+            self.delays.pop(end, None)
         self.revision = revision
 
 

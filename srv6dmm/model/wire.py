@@ -1,7 +1,7 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
 Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry /
-Detected / ModeReport / LinkReport.
+Detected / ModeReport / LinkReport / DelayReport.
 Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 ForwardingMode = Literal["ebpf", "netlink"]
 """How a router forwards: by the kernel's routes alone, or by the fast path in front of them."""
@@ -186,7 +186,27 @@ class LinkReport:
     """Core interfaces without carrier, in name order."""
 
 
+@dataclass(frozen=True, slots=True)
+class DelayReport:
+    """What links to other routers take, as this end measures it: all of them, every time.
+
+    Said when one of them changed notably.
+    """
+
+    delays: dict[str, int]
+    """Core interface -> microseconds, one way. Who does not answer is not in it."""
+
+
 FromAgent = (
-    Hello | Ack | Failed | Heartbeat | Report | Telemetry | Detected | ModeReport | LinkReport
+    Hello
+    | Ack
+    | Failed
+    | Heartbeat
+    | Report
+    | Telemetry
+    | Detected
+    | ModeReport
+    | LinkReport
+    | DelayReport
 )
 FromController = Welcome | FullPlan | DeltaPlan | Resync | SetMode

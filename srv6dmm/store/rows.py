@@ -14,6 +14,7 @@ from srv6dmm.model.state import (
     Declared,
     EventRecord,
     Lease,
+    LinkDelay,
     Session,
     SessionKey,
     State,
@@ -101,6 +102,8 @@ def _domain_rows(change: Change) -> Iterator[tuple[str, str, bytes]]:
         yield ("link-down", _text(str(end)), codec.encode(end))
     if change.declared is not None:
         yield ("declared", "", codec.encode(change.declared))
+    for measured in change.delays:
+        yield ("link-delay", _text(str(measured.end)), codec.encode(measured))
 
 
 def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
@@ -109,6 +112,7 @@ def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
         ("flow", change.flows_gone),
         ("group", change.groups_gone),
         ("link-down", map(str, change.links_up)),
+        ("link-delay", map(str, change.delays_gone)),
     ):
         yield from ((kind, _text(name)) for name in names)
 
@@ -127,6 +131,7 @@ def _domain(database: sqlite3.Connection) -> dict[str, Any]:
         "groups": {group.name: group for group in found["group"]},
         "links_down": set(found["link-down"]),
         "declared": found["declared"][0] if found["declared"] else None,
+        "delays": {measured.end: measured.delay_us for measured in found["link-delay"]},
     }
 
 
@@ -136,6 +141,7 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
     "group": lambda value: codec.decode(value, Group),
     "link-down": lambda value: codec.decode(value, LinkEnd),
     "declared": lambda value: codec.decode(value, Declared),
+    "link-delay": lambda value: codec.decode(value, LinkDelay),
 }
 
 

@@ -13,7 +13,7 @@ from srv6dmm.store.rows import session_key
 
 APPLICATION_ID = 0x5236444D
 """"R6DM", in the file's header: a file of another program is refused."""
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _TABLES = (
     "CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -59,10 +59,15 @@ def _domain_records(database: sqlite3.Connection) -> None:
     )
 
 
+def _measured_records(database: sqlite3.Connection) -> None:
+    """4 -> 5: nothing moves, but older programs do not know what routers measure."""
+
+
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: _times_of_events,
     2: _unambiguous_session_keys,
     3: _domain_records,
+    4: _measured_records,
 }
 """Version -> the step to the next one. A step never uses the present tables' text: that changes."""
 

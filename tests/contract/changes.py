@@ -29,6 +29,7 @@ from srv6dmm.model.state import (
     EventRecord,
     Lease,
     LeaseState,
+    LinkDelay,
     PrefixType,
     RolloutPhase,
     Session,
@@ -140,6 +141,7 @@ _EVENTS = st.builds(EventRecord, _NAMES, st.text(max_size=4), _ANSWERS, _TIMES)
 
 
 _ENDS = st.builds(LinkEnd, _ROUTERS, st.sampled_from(["core0", "core1"]))
+_DELAYS = st.builds(LinkDelay, _ENDS, st.integers(0, 1 << 40))
 _SIDS = st.integers(0, (1 << 128) - 1).map(IPv6Address)
 _TEXTS = st.frozensets(_NAMES, max_size=2)
 _PORTS = st.tuples(st.integers(0, 65535), st.integers(0, 65535))
@@ -220,6 +222,8 @@ def changes(draw: st.DrawFn) -> Change:
     flows = draw(st.lists(_FLOWS, max_size=2, unique_by=lambda made: made.name))
     groups = draw(st.lists(_GROUPS, max_size=2, unique_by=lambda made: made.name))
     down = draw(st.lists(_ENDS, max_size=2, unique=True))
+    delays = draw(st.lists(_DELAYS, max_size=2, unique_by=lambda made: made.end))
+    kept = {made.end for made in delays}
     return Change(
         tuple(sessions),
         tuple(key for key in gone_sessions if key not in put_sessions),
@@ -236,6 +240,8 @@ def changes(draw: st.DrawFn) -> Change:
         links_down=tuple(down),
         links_up=tuple(end for end in draw(st.lists(_ENDS, max_size=2)) if end not in down),
         declared=draw(st.none() | st.builds(Declared, _TOPOLOGIES, st.text(max_size=4))),
+        delays=tuple(delays),
+        delays_gone=tuple(end for end in draw(st.lists(_ENDS, max_size=2)) if end not in kept),
     )
 
 

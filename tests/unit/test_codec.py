@@ -29,7 +29,7 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         ADDRESS,
         "02:00:5e:00:64:01",
     ),
-    plan.RouterSettings(None, ADDRESS, (), (), None, None, None),
+    plan.RouterSettings(None, ADDRESS, (), (), None, None, None, neighbours=(("core0", ADDRESS),)),
     plan.UnderlayRoute(NETWORK, (("core0", ADDRESS),)),
     plan.UnreachableRoute(NETWORK),
     plan.LocalSid(
@@ -78,6 +78,7 @@ MESSAGES: tuple[wire.FromAgent | wire.FromController, ...] = (
     wire.Report(3, ("a",), (), ("b", "c"), {"fc00::1": (1, 2, 3)}),
     wire.Telemetry({"steered": 7}, (wire.PrefixTraffic(NETWORK, 3, 4200, 15),), (NETWORK,)),
     wire.LinkReport(("core0", "core1")),
+    wire.DelayReport({"core0": 250, "core1": 0}),
     wire.Detected("solicitation", "02:00:00:00:00:01", ADDRESS, 1_700_000_000_000),
     wire.ModeReport("ebpf", "netlink", "no tcx and no clsact"),
     wire.Welcome(1.0, "boot"),
