@@ -141,6 +141,10 @@ class AgentSettings(BaseSettings):
     none are sent."""
     delay_probe_port: int = Field(default=8643, ge=1, le=65535)
     """UDP, the same at every router of the domain."""
+    list_probe_s: float = Field(default=1.0, ge=0)
+    """Between two probes of each segment list in use; 0: none is probed."""
+    list_grace_s: float = Field(default=5.0, ge=0)
+    """What probes lose within so long of a change says nothing."""
     tls_ca: Path | None = None
     log_level: str = "info"
 

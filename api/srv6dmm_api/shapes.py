@@ -68,6 +68,7 @@ _ROUTER = {
     "drift": 0,
     "mode": "ebpf",
     "fast_path": {"steered": 1200, "delivered": 1180, "no-entry": 31},
+    "silent_lists": [["fc00:0:c3:e00::", "fc00:0:a2:d06::"]],
 }
 _PATH = {
     "from": "br1",
@@ -180,6 +181,9 @@ class RouterShape(BaseModel):
     fast_path: dict[str, int] = Field(
         description="Packets by reason, newest telling; empty without a fast path."
     )
+    silent_lists: list[list[str]] = Field(
+        description="Segment lists that do not answer this head-end's probes: not in use."
+    )
 
 
 class RoutersShape(BaseModel):
@@ -203,6 +207,7 @@ class EntryShape(BaseModel):
         "DropEntry",
         "UplinkBinding",
         "Advertisement",
+        "WatchedList",
     ]
     key: str
 

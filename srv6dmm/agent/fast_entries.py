@@ -30,6 +30,7 @@ from srv6dmm.model.plan import (
     UnderlayRoute,
     UnreachableRoute,
     UplinkBinding,
+    WatchedList,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
 
@@ -75,7 +76,7 @@ def fast_objects(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
             return _fast_route(entry, host)
         case FlowSteering():
             return _ruled(entry)
-        case UnreachableRoute() | Advertisement():
+        case UnreachableRoute() | Advertisement() | WatchedList():
             return ()
 
 

@@ -38,6 +38,7 @@ from srv6dmm.model.plan import (
     UnderlayRoute,
     UnreachableRoute,
     UplinkBinding,
+    WatchedList,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
 
@@ -71,7 +72,7 @@ def kernel_objects(entry: PlanEntry, host: Host) -> tuple[NativeObject, ...]:
             return _steering(entry, host)
         case FlowSteering():
             return _flow(entry, host)
-        case UplinkBinding() | Advertisement():
+        case UplinkBinding() | Advertisement() | WatchedList():
             return ()
 
 

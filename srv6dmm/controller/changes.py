@@ -20,12 +20,13 @@ from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.ledger import Ledger, Published
 from srv6dmm.controller.link_delays import LinkDelays
 from srv6dmm.controller.link_states import LinkStates
+from srv6dmm.controller.list_states import ListStates
 from srv6dmm.controller.reroutes import Reroutes
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.topology_document import digest
 from srv6dmm.model.errors import Refusal
-from srv6dmm.model.state import Change, Declared, State
+from srv6dmm.model.state import Change, Declared, SilentList, State
 from srv6dmm.model.topology import Topology
 
 log = structlog.get_logger()
@@ -90,12 +91,25 @@ class Changes:
             delay, self._newest, hub.connected, self._change_links, clock, spawn
         )
         hub.on_delays = self.delays.take
+        self._lists = ListStates(
+            lambda: planner.choices.avoided,
+            lambda: ledger.newest,
+            self._change_links,
+            clock,
+            spawn,
+        )
+        hub.on_lists = self._lists.take
 
     def close(self) -> None:
         """Stop waiting for routers and links."""
         self._acknowledgements.close()
         self._links.close()
         self.delays.close()
+        self._lists.close()
+
+    def start(self) -> None:
+        """Wait for what the state says is out of use."""
+        self._lists.start()
 
     async def rules(self, decide: Callable[[State], Change]) -> Changed:
         """Change policies, flow rules or groups, and tell routers what follows.
@@ -162,12 +176,15 @@ class Changes:
         """Plan on the topology and the links that work now; return when routers have all of it."""
         state = self._ledger.durable
         before, delays = self._planner.down, self._planner.delays
+        silent, topology = self._planner.silent, self._planner.topology
         change = self._planner.reroute(
             declared_topology(self._file, self._file_digest, state),
             state.links_down,
             state.sessions.values(),
             state.delays,
+            state.lists_silent,
         )
+        self._tell_lists(silent, state, revision)
         others = delays.items() ^ state.delays.items()
         if others:
             self._feed.add(
@@ -176,14 +193,35 @@ class Changes:
                 revision=revision,
                 delays={str(end): state.delays.get(end) for end, _ in sorted(others, key=str)},
             )
-        self._feed.add(
-            "links",
-            self._clock.now_ms(),
-            revision=revision,
-            down=sorted(map(str, state.links_down - before)),
-            up=sorted(map(str, before - state.links_down)),
-        )
+        if (topology, before) != (self._planner.topology, self._planner.down):
+            self._feed.add(
+                "links",
+                self._clock.now_ms(),
+                revision=revision,
+                down=sorted(map(str, state.links_down - before)),
+                up=sorted(map(str, before - state.links_down)),
+            )
         return self._reroutes.begin(revision, change, list(change.rounds))
+
+    def _tell_lists(self, before: frozenset[SilentList], state: State, revision: int) -> None:
+        """Add to the feed which lists answer no more, or are used again, by head-end."""
+        for kind, lists in (
+            ("lists-silent", state.lists_silent - before),
+            ("lists-usable", before - state.lists_silent),
+        ):
+            for head_end in sorted({known.head_end for known in lists}):
+                told = [
+                    [str(sid) for sid in known.segments]
+                    for known in lists
+                    if known.head_end == head_end
+                ]
+                self._feed.add(
+                    kind,
+                    self._clock.now_ms(),
+                    router=head_end,
+                    lists=sorted(told),
+                    revision=revision,
+                )
 
     async def _step(self, published: Published) -> bool:
         """Take a revision of its own for something that routers are to be told."""

@@ -30,6 +30,7 @@ from srv6dmm.model.wire import (
     Heartbeat,
     Hello,
     LinkReport,
+    ListReport,
     ModeReport,
     Report,
     Telemetry,
@@ -154,6 +155,7 @@ class Hub:
         self.on_detected: Callable[[str, Detected], None] = lambda *_: None
         self.on_links: Callable[[str, LinkReport], None] = lambda *_: None
         self.on_delays: Callable[[str, DelayReport], None] = lambda *_: None
+        self.on_lists: Callable[[str, ListReport], None] = lambda *_: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
@@ -265,6 +267,8 @@ class Hub:
                 self.on_links(channel.router, message)
             case DelayReport():
                 self.on_delays(channel.router, message)
+            case ListReport():
+                self.on_lists(channel.router, message)
             case Heartbeat():
                 pass
 

@@ -87,7 +87,9 @@ class Controller:
         declared = declared_topology(topology, digest(topology), self.state)
         check_topology(self.state, declared)
         book, down = FlowBook.of(self.state), self.state.links_down
-        self.planner = Planner(declared, parameters, book, down, self.state.delays)
+        self.planner = Planner(
+            declared, parameters, book, down, self.state.delays, self.state.lists_silent
+        )
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._submits: set[asyncio.Task[Submitted]] = set()
@@ -164,6 +166,7 @@ class Controller:
         self._hub.restart_from(durable.revision)
         self._timers.add(mobility.deadlines(durable))
         self._releases.begin(durable)
+        self._changes.start()
         # Which head-ends were behind is not in the records: any of them may be.
         behind = {node.name: durable.revision for node in self.topology.head_ends()}
         for session in durable.sessions.values():

@@ -25,7 +25,7 @@ from srv6dmm.core.update_order import update_rounds
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan, PlanEntry, UnderlayRoute, advertise_key, mobile_key
 from srv6dmm.model.sid import SegmentList
-from srv6dmm.model.state import RolloutPhase, Session, SessionKey, State
+from srv6dmm.model.state import RolloutPhase, Session, SessionKey, SilentList, State
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
 
 REPAIRED = 64
@@ -59,13 +59,18 @@ class Planner:
         book: FlowBook = EMPTY,
         down: Collection[LinkEnd] = (),
         delays: Mapping[LinkEnd, int] | None = None,
+        silent: Collection[SilentList] = (),
     ) -> None:
-        """`topology`: as declared. `down`: ends of links that do not work. `delays`: measured."""
+        """`topology`: as declared. `down`: ends of links that do not work. `delays`: measured.
+
+        `silent`: lists that do not answer.
+        """
         self.parameters = parameters
         self.book = book
-        self._settle(topology, down, delays)
+        self._settle_links(topology, down, delays)
+        self._settle_lists(silent)
 
-    def _settle(
+    def _settle_links(
         self, topology: Topology, down: Collection[LinkEnd], delays: Mapping[LinkEnd, int] | None
     ) -> None:
         self.topology = topology
@@ -74,15 +79,19 @@ class Planner:
         self.sids: dict[str, RouterSids] = sid_table(topology)
         working = in_force(topology, self.down, self.delays)
         self._working = {(end.node, end.interface) for link in working.links for end in link.ends()}
+        self._in_force = working
         self.paths = ShortestPaths(working)
-        computation = PathComputation(working, self.paths, self.sids)
-        self.choices = PolicyPaths(working, computation)
+        self._computation = computation = PathComputation(working, self.paths, self.sids)
         small = len(topology.routers()) <= REPAIRED
         repairs = Repairs(working, self.paths, computation, self.sids) if small else None
         self._static = StaticPlans(topology, self.paths, self.sids, repairs)
-        self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())
         self._head_ends = tuple(node.name for node in topology.head_ends())
+
+    def _settle_lists(self, silent: Collection[SilentList]) -> None:
+        self.silent = frozenset(silent)
+        self.choices = PolicyPaths(self._in_force, self._computation, self.silent)
+        self._sessions = SessionPlans(self.topology, self.parameters, self.paths, self.choices)
         self._recent: dict[SessionKey, tuple[Session, dict[str, tuple[PlanEntry, ...]]]] = {}
 
     @property
@@ -118,16 +127,24 @@ class Planner:
         down: Collection[LinkEnd],
         sessions: Iterable[Session],
         delays: Mapping[LinkEnd, int] | None = None,
+        silent: Collection[SilentList] = (),
     ) -> Rerouting:
-        """Plan on a topology, and its links as they are, from now on; return what changes."""
+        """Plan on a topology, links and lists as they are, from now on; return what changes."""
         static, before, paths = self._static, self._sessions, self.paths
         choices = self.choices
-        self._settle(topology, down, delays)
+        known = (self.topology, self.down, self.delays)
+        if known != (topology, frozenset(down), dict(delays or {})):
+            self._settle_links(topology, down, delays)
+        self._settle_lists(silent)
         at_once, routes = _Changes(), _Changes()
         for router in self._routers:
+            if static is self._static:
+                break
             old, new = static.entries(router), self._static.entries(router)
             at_once.add(router, _but_routes(old.values()), _but_routes(new.values()))
             routes.add(router, _routes(old.values()), _routes(new.values()))
+        for router in self._routers:
+            at_once.add(router, choices.watched(router), self.choices.watched(router))
         for router in self._head_ends:
             old_sids = binding_sids(router, self.book, choices)
             at_once.add(router, old_sids, binding_sids(router, self.book, self.choices))
@@ -170,6 +187,8 @@ class Planner:
         entries = dict(self._static.entries(router))
         for sid in binding_sids(router, self.book, self.choices):
             entries[sid.key] = sid
+        for watched in self.choices.watched(router):
+            entries[watched.key] = watched
         for key in sorted(state.sessions):
             for entry in self._sessions.entries(router, state.sessions[key], self.book):
                 entries[entry.key] = entry
@@ -230,8 +249,10 @@ class Planner:
                 return frozenset({session.serving})
 
     def path(self, head_end: str, serving: str) -> tuple[str, ...]:
-        """Return the routers from a head-end to a serving router, both included."""
-        return self.paths.path(head_end, serving)
+        """Return the routers from a head-end to a serving router, both included. Raises NoPath."""
+        if head_end == serving:
+            return (head_end,)
+        return self._sessions.way(head_end, serving).paths[0].routers
 
     def segments(self, head_end: str, target: str) -> SegmentList:
         """Return the segment list from a head-end to a router's End.DT6, in travel order.

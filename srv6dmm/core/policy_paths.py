@@ -6,16 +6,17 @@ valid segment lists share the flows by weight (sections 2.11 and 5.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
 from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.graph import NoPath
+from srv6dmm.core.return_path import ReturnPaths
 from srv6dmm.core.segments import NoSegmentList
 from srv6dmm.core.simulator import NotDelivered, Simulator
 from srv6dmm.model.path import Path, Solution
-from srv6dmm.model.plan import SteeringList
+from srv6dmm.model.plan import SteeringList, WatchedList
 from srv6dmm.model.policy import (
     CandidatePath,
     DynamicPath,
@@ -25,10 +26,14 @@ from srv6dmm.model.policy import (
     WeightedPath,
 )
 from srv6dmm.model.sid import SegmentList
+from srv6dmm.model.state import SilentList
 from srv6dmm.model.topology import Topology
 
 _REMEMBERED = 65_536
 _LEAST_INNER_MTU = 1280
+_OTHERS = 8
+"""Paths looked at for one that answers."""
+SILENT = "its list does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,12 @@ class ListChoice:
     weight: int
     solution: Solution | None
     reason: str | None = None
+    """Why it is not to be used, though there may be one."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is one, and it answers."""
+        return self.solution is not None and self.reason is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +73,25 @@ class Choice:
     candidates: tuple[CandidateChoice, ...]
     fell_back: bool = False
     """No candidate path is valid; `Policy.invalid` says what happens."""
+    silent: bool = False
+    """Its lists do not answer, and neither does any other."""
 
 
 class PolicyPaths:
     """Choices on one topology, each computed once."""
 
-    def __init__(self, topology: Topology, computation: PathComputation) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        computation: PathComputation,
+        silent: Collection[SilentList] = (),
+    ) -> None:
+        """`silent`: lists that do not answer, not used at their head-end where others are."""
         self._topology = topology
+        self._silent = frozenset(silent)
+        self.avoided: set[SilentList] = set()
+        """Those of `silent` that a choice would have taken, so far."""
+        self._returns = ReturnPaths(computation.paths, computation.sids)
         self._computation = computation
         self._simulator = Simulator(computation.paths, computation.sids, ecmp=computation.ecmp)
         self._choices: dict[tuple[Policy, Policy | None, str, str], Choice] = {}
@@ -98,11 +121,12 @@ class PolicyPaths:
         apart = self._path_of(other, head_end, endpoint) if other is not None else None
         looked: list[CandidateChoice] = []
         active: tuple[CandidatePath, tuple[ListChoice, ...]] | None = None
-        for candidate in sorted(policy.candidates, key=lambda c: -c.preference):
+        ordered = sorted(policy.candidates, key=lambda c: -c.preference)
+        for candidate in ordered:
             lists = tuple(
                 self._list(weighted, head_end, endpoint, apart) for weighted in candidate.paths
             )
-            valid = any(choice.solution is not None for choice in lists)
+            valid = any(choice.valid for choice in lists)
             reason = None
             if not valid:
                 reason = "; ".join(choice.reason or "" for choice in lists)
@@ -113,9 +137,18 @@ class PolicyPaths:
             looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
         if active is not None:
             return self._made(active[0], active[1], tuple(looked))
-        if policy.invalid is Invalid.DROP:
-            return Choice((), (), None, None, tuple(looked), fell_back=True)
-        return replace(self.shortest(head_end, endpoint), candidates=tuple(looked), fell_back=True)
+        fallen = Choice((), (), None, None, tuple(looked), fell_back=True)
+        if policy.invalid is not Invalid.DROP:
+            shortest = self.shortest(head_end, endpoint)
+            fallen = replace(shortest, candidates=tuple(looked), fell_back=True)
+        if fallen.lists and not fallen.silent:
+            return fallen
+        # A broken promise is better than none: of lists that are all silent the first is kept.
+        for candidate, known in zip(ordered, looked, strict=True):
+            lists = tuple(map(_in_spite, known.lists))
+            if any(choice.valid for choice in lists):
+                return replace(self._made(candidate, lists, tuple(looked)), silent=True)
+        return fallen
 
     def shortest(self, head_end: str, endpoint: str) -> Choice:
         """Return what packets take that no rule says anything of: one segment, plain routing.
@@ -136,9 +169,39 @@ class PolicyPaths:
         segments = (self._computation.sids[endpoint].end_dt6,)
         measures = self._computation.measures(path)
         mtu = measures.link_mtu - self._topology.domain.encap_mode.overhead(1)
-        choice = ListChoice(1, Solution(path, segments, measures, mtu))
+        choice = self._judged(ListChoice(1, Solution(path, segments, measures, mtu)), head_end)
         candidate = CandidatePath((WeightedPath(DynamicPath()),))
-        return self._made(candidate, (choice,), (CandidateChoice(0, (choice,), True),))
+        if choice.valid:
+            return self._made(candidate, (choice,), (CandidateChoice(0, (choice,), True),))
+        looked = CandidateChoice(0, (choice,), False, choice.reason)
+        other = self._another(path, head_end, endpoint)
+        if other is None:
+            silent = self._made(candidate, (_in_spite(choice),), (looked,))
+            return replace(silent, silent=True)
+        instead = CandidateChoice(0, (ListChoice(1, other),), True)
+        return self._made(candidate, instead.lists, (looked, instead))
+
+    def _another(self, path: Path, head_end: str, endpoint: str) -> Solution | None:
+        """Return the solution that answers and has least in common with a path that does not."""
+
+        def others() -> Iterator[Solution]:
+            yield self._computation.backup(path).solution
+            yield from self._computation.candidates(head_end, endpoint, DynamicPath(), _OTHERS)
+
+        try:
+            return next((one for one in others() if not self._is_silent(head_end, one)), None)
+        except (NoPath, NoSegmentList):
+            return None
+
+    def _is_silent(self, head_end: str, solution: Solution) -> bool:
+        return bool(self._silent) and SilentList(head_end, solution.segments) in self._silent
+
+    def _judged(self, choice: ListChoice, head_end: str) -> ListChoice:
+        """Return a choice, with the reason why its list is not to be used if it is silent."""
+        if choice.solution is None or not self._is_silent(head_end, choice.solution):
+            return choice
+        self.avoided.add(SilentList(head_end, choice.solution.segments))
+        return replace(choice, reason=SILENT)
 
     def _made(
         self,
@@ -149,7 +212,7 @@ class PolicyPaths:
         valid = [
             (choice, weighted)
             for choice, weighted in zip(choices, candidate.paths, strict=True)
-            if choice.solution is not None
+            if choice.valid
         ]
         lists = tuple(
             self.steering_list(choice.solution, choice.weight)
@@ -170,18 +233,23 @@ class PolicyPaths:
     def _backup(self, path: Path, wanted: DynamicPath | None) -> Solution | None:
         """Return the solution with least in common, if it leaves the head-end another way.
 
-        What the flow asks for is kept where that can be; a broken promise is better than none.
+        What the flow asks for is kept where that can be; a broken promise is better than none, and
+        so is one that does not answer.
         """
         if len(path.routers) < 2:
             return None
+        silent: Solution | None = None
         for asked in dict.fromkeys((wanted or DynamicPath(), DynamicPath())):
             try:
                 solution = self._computation.backup(path, asked).solution
             except (NoPath, NoSegmentList):
                 continue
-            if solution.path.interfaces[0] != path.interfaces[0]:
+            if solution.path.interfaces[0] == path.interfaces[0]:
+                continue
+            if not self._is_silent(path.routers[0], solution):
                 return solution
-        return None
+            silent = silent or solution
+        return silent
 
     def _list(
         self, weighted: WeightedPath, head_end: str, endpoint: str, apart: Path | None
@@ -195,7 +263,7 @@ class PolicyPaths:
                 solution = self._computation.solve(head_end, endpoint, weighted.path)
         except (NoPath, NoSegmentList, NotDelivered) as error:
             return ListChoice(weighted.weight, None, str(error))
-        return ListChoice(weighted.weight, solution)
+        return self._judged(ListChoice(weighted.weight, solution), head_end)
 
     def _explicit(self, given: SegmentList, head_end: str, endpoint: str) -> Solution:
         """Return a list as given, ended by the endpoint's End.DT6 if it ends otherwise.
@@ -233,4 +301,23 @@ class PolicyPaths:
             self._topology.nodes[path.routers[1]].link_local,
             solution.measures.link_mtu,
             weight,
+            self._returns.back(path),
         )
+
+    def watched(self, head_end: str) -> Iterator[WatchedList]:
+        """Yield a head-end's silent lists, each with the way home of its probes."""
+        for silent in sorted(self._silent, key=lambda known: (known.head_end, known.segments)):
+            if silent.head_end != head_end:
+                continue
+            try:
+                walked = self._simulator.paths(head_end, silent.segments)
+                path = min(walked, key=lambda path: (path.routers, path.interfaces))
+                back = self._returns.back(path)
+            except NotDelivered:
+                back = ()
+            yield WatchedList(silent.segments, self._topology.domain.encap_mode, back)
+
+
+def _in_spite(choice: ListChoice) -> ListChoice:
+    """Return a choice whose list may be used though it does not answer."""
+    return replace(choice, reason=None) if choice.solution is not None else choice

@@ -1,7 +1,7 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
 Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry /
-Detected / ModeReport / LinkReport / DelayReport.
+Detected / ModeReport / LinkReport / DelayReport / ListReport.
 Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode.
 """
 
@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
+from srv6dmm.model.sid import SegmentList
 
 PROTOCOL = 4
 
@@ -197,6 +198,16 @@ class DelayReport:
     """Core interface -> microseconds, one way. Who does not answer is not in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class ListReport:
+    """Which segment lists of the plan answer probes: those whose state is news."""
+
+    silent: tuple[SegmentList, ...]
+    """They do not answer."""
+    answering: tuple[SegmentList, ...]
+    """They did not, and do again."""
+
+
 FromAgent = (
     Hello
     | Ack
@@ -208,5 +219,6 @@ FromAgent = (
     | ModeReport
     | LinkReport
     | DelayReport
+    | ListReport
 )
 FromController = Welcome | FullPlan | DeltaPlan | Resync | SetMode

@@ -17,6 +17,7 @@ from srv6dmm.model.state import (
     LinkDelay,
     Session,
     SessionKey,
+    SilentList,
     State,
 )
 from srv6dmm.model.topology import LinkEnd
@@ -104,6 +105,8 @@ def _domain_rows(change: Change) -> Iterator[tuple[str, str, bytes]]:
         yield ("declared", "", codec.encode(change.declared))
     for measured in change.delays:
         yield ("link-delay", _text(str(measured.end)), codec.encode(measured))
+    for silent in change.lists_silent:
+        yield ("list-silent", _list_key(silent), codec.encode(silent))
 
 
 def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
@@ -113,6 +116,7 @@ def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
         ("group", change.groups_gone),
         ("link-down", map(str, change.links_up)),
         ("link-delay", map(str, change.delays_gone)),
+        ("list-silent", map(_list_key, change.lists_usable)),
     ):
         yield from ((kind, _text(name)) for name in names)
 
@@ -131,6 +135,7 @@ def _domain(database: sqlite3.Connection) -> dict[str, Any]:
         "groups": {group.name: group for group in found["group"]},
         "links_down": set(found["link-down"]),
         "declared": found["declared"][0] if found["declared"] else None,
+        "lists_silent": set(found["list-silent"]),
         "delays": {measured.end: measured.delay_us for measured in found["link-delay"]},
     }
 
@@ -141,8 +146,14 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
     "group": lambda value: codec.decode(value, Group),
     "link-down": lambda value: codec.decode(value, LinkEnd),
     "declared": lambda value: codec.decode(value, Declared),
+    "list-silent": lambda value: codec.decode(value, SilentList),
     "link-delay": lambda value: codec.decode(value, LinkDelay),
 }
+
+
+def _list_key(silent: SilentList) -> str:
+    """Return a list's key as text: a router's name has no space, and no address has."""
+    return " ".join((silent.head_end, *map(str, silent.segments)))
 
 
 def _all(database: sqlite3.Connection, query: str, kind: type[T]) -> list[T]:

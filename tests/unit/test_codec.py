@@ -56,6 +56,7 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         "mn1",
         plan.SteeringList(SegmentList((ADDRESS,)), "core1", ADDRESS, 1600),
     ),
+    plan.WatchedList(SegmentList((ADDRESS,)), EncapMode.ENCAP, SegmentList((ADDRESS,))),
     plan.UplinkBinding(NETWORK, "access0", "02:00:00:00:01:01", "mn1"),
     plan.DropEntry(NETWORK, "mn1", 4),
     plan.Advertisement(
@@ -78,6 +79,7 @@ MESSAGES: tuple[wire.FromAgent | wire.FromController, ...] = (
     wire.Report(3, ("a",), (), ("b", "c"), {"fc00::1": (1, 2, 3)}),
     wire.Telemetry({"steered": 7}, (wire.PrefixTraffic(NETWORK, 3, 4200, 15),), (NETWORK,)),
     wire.LinkReport(("core0", "core1")),
+    wire.ListReport((SegmentList((ADDRESS, ADDRESS)),), (SegmentList((ADDRESS,)),)),
     wire.DelayReport({"core0": 250, "core1": 0}),
     wire.Detected("solicitation", "02:00:00:00:00:01", ADDRESS, 1_700_000_000_000),
     wire.ModeReport("ebpf", "netlink", "no tcx and no clsact"),
