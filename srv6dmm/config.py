@@ -76,6 +76,17 @@ class DetectionSettings(_Section):
     nodes that are in no table are only told of."""
 
 
+class DelaySettings(_Section):
+    """When a measured delay of a link is another one than the one that paths count."""
+
+    share: float = Field(default=0.2, ge=0)
+    """It differs by more than this share of the one counted so far ..."""
+    least_us: int = Field(default=100, ge=0)
+    """... and by more than so many microseconds; a link that takes less has no delay ..."""
+    hold_s: float = Field(default=10.0, ge=0)
+    """... for so long."""
+
+
 class ControllerSettings(BaseSettings):
     """Everything the controller can be told."""
 
@@ -88,6 +99,7 @@ class ControllerSettings(BaseSettings):
     rollout: RolloutSettings = Field(default_factory=RolloutSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     mobility: MobilityParameters = Field(default_factory=MobilityParameters)
+    delay: DelaySettings = Field(default_factory=DelaySettings)
     log_level: str = "info"
 
     @classmethod
@@ -124,6 +136,15 @@ class AgentSettings(BaseSettings):
     known to be are told to the controller. Needs the fast path."""
     telemetry_s: float = Field(default=1.0, gt=0)
     """Time between two looks at what the fast path counted."""
+    delay_probe_s: float = Field(default=1.0, ge=0)
+    """Between two probes that measure a link to another router; 0: those of others are answered,
+    none are sent."""
+    delay_probe_port: int = Field(default=8643, ge=1, le=65535)
+    """UDP, the same at every router of the domain."""
+    list_probe_s: float = Field(default=1.0, ge=0)
+    """Between two probes of each segment list in use; 0: none is probed."""
+    list_grace_s: float = Field(default=5.0, ge=0)
+    """What probes lose within so long of a change says nothing."""
     tls_ca: Path | None = None
     log_level: str = "info"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -113,6 +114,10 @@ class ControllerCollector(Collector):
         steering = GaugeMetricFamily(
             "srv6dmm_steering_entries", "Steering entries planned", labels=["router"]
         )
+        silent = GaugeMetricFamily(
+            "srv6dmm_silent_lists", "Segment lists that do not answer", labels=["router"]
+        )
+        lists = Counter(known.head_end for known in self._controller.state.lists_silent)
         packets = CounterMetricFamily(
             "srv6dmm_fastpath_packets",
             "Packets at the ports of the fast path, each under one reason",
@@ -126,9 +131,10 @@ class ControllerCollector(Collector):
                 applied.add_metric([status.name], status.applied)
             failed.add_metric([status.name], len(status.failures))
             drift.add_metric([status.name], status.drift)
+            silent.add_metric([status.name], lists[status.name])
         for router, count in sorted(self._steering_entries().items()):
             steering.add_metric([router], count)
-        yield from (connected, applied, failed, drift, steering, packets)
+        yield from (connected, applied, failed, drift, steering, silent, packets)
 
     def _steering_entries(self) -> dict[str, int]:
         """Return the planned steering entries of every head-end.

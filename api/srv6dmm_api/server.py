@@ -279,6 +279,7 @@ def _open(settings: ControllerSettings, topology: Topology) -> tuple[SqliteStore
             SystemClock(),
             uuid.uuid4().hex,
             settings.detection,
+            settings.delay,
         )
     except BaseException:
         store.close()

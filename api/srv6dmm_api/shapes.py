@@ -68,6 +68,7 @@ _ROUTER = {
     "drift": 0,
     "mode": "ebpf",
     "fast_path": {"steered": 1200, "delivered": 1180, "no-entry": 31},
+    "silent_lists": [["fc00:0:c3:e00::", "fc00:0:a2:d06::"]],
 }
 _PATH = {
     "from": "br1",
@@ -180,6 +181,9 @@ class RouterShape(BaseModel):
     fast_path: dict[str, int] = Field(
         description="Packets by reason, newest telling; empty without a fast path."
     )
+    silent_lists: list[list[str]] = Field(
+        description="Segment lists that do not answer this head-end's probes: not in use."
+    )
 
 
 class RoutersShape(BaseModel):
@@ -203,6 +207,7 @@ class EntryShape(BaseModel):
         "DropEntry",
         "UplinkBinding",
         "Advertisement",
+        "WatchedList",
     ]
     key: str
 
@@ -358,6 +363,8 @@ class TopologyShape(BaseModel):
                     "metric": 10,
                     "delay_us": 0,
                     "mtu": 1600,
+                    "measured_delay_us": 4980,
+                    "delay_in_use_us": 5000,
                 }
             ],
             "revision": 1,
@@ -379,7 +386,10 @@ class TopologyShape(BaseModel):
     )
     domain: dict[str, Any]
     nodes: dict[str, dict[str, Any]]
-    links: list[dict[str, Any]]
+    links: list[dict[str, Any]] = Field(
+        description="`delay_us` as declared, 0: not at all. `measured_delay_us` as routers told "
+        "last, null: they did not. `delay_in_use_us`: what paths count."
+    )
     revision: int
     sids: dict[str, SidsShape]
     inner_mtu: int

@@ -7,7 +7,9 @@ from ipaddress import IPv6Network
 from typing import Any
 
 from srv6dmm import codec
+from srv6dmm.controller.hub import RouterStatus
 from srv6dmm.controller.service import Controller
+from srv6dmm.core.links import delay_in_use, measured_at
 from srv6dmm.core.mobility import preferred_binding
 from srv6dmm.core.paths import NoPath
 from srv6dmm.model.addresses import IPv6Address
@@ -127,16 +129,25 @@ def nodes_view(controller: Controller, after: str, limit: int) -> dict[str, Any]
 
 def routers_view(controller: Controller) -> list[dict[str, Any]]:
     """Return every router's status in name order."""
-    return [codec.to_builtins(status) for status in controller.routers()]
+    return [_router(controller, status) for status in controller.routers()]
 
 
 def router_view(controller: Controller, router: str) -> dict[str, Any]:
     """Return one router's status. Raises Refusal `unknown-router`."""
     for status in controller.routers():
         if status.name == router:
-            view: dict[str, Any] = codec.to_builtins(status)
-            return view
+            return _router(controller, status)
     raise unknown_router(router)
+
+
+def _router(controller: Controller, status: RouterStatus) -> dict[str, Any]:
+    view: dict[str, Any] = codec.to_builtins(status)
+    view["silent_lists"] = sorted(
+        [str(sid) for sid in known.segments]
+        for known in controller.state.lists_silent
+        if known.head_end == status.name
+    )
+    return view
 
 
 def unknown_router(router: str) -> Refusal:
@@ -244,6 +255,10 @@ def topology_view(controller: Controller) -> dict[str, Any]:
     view: dict[str, Any] = codec.to_builtins(topology)
     view["sids"] = {name: codec.to_builtins(s) for name, s in controller.planner.sids.items()}
     view["inner_mtu"] = topology.inner_mtu()
+    measured = controller.measured_delays()
+    for shown, link in zip(view["links"], topology.links, strict=True):
+        shown["measured_delay_us"] = measured.get(measured_at(link))
+        shown["delay_in_use_us"] = delay_in_use(link, controller.planner.delays)
     view["down"] = sorted(map(str, controller.planner.down))
     held = (support.router for support in controller.planner.csid if support.held)
     view["compressing"] = sorted(held)

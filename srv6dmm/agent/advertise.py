@@ -23,6 +23,7 @@ from srv6dmm.agent.router_advertisement import (
     packet_to_all_nodes,
     parse_solicitation,
 )
+from srv6dmm.dataplane.ancillary import hop_limit
 from srv6dmm.model.errors import Srv6dmmError
 from srv6dmm.model.plan import Advertisement, RouterSettings
 
@@ -205,7 +206,7 @@ class Advertiser:
             message, ancillary, _, address = opened.recvmsg(2048, 64)
         except OSError:
             return  # nothing there after all; readable again when there is
-        asked = parse_solicitation(message, address[0], icmp.hop_limit(ancillary))
+        asked = parse_solicitation(message, address[0], hop_limit(ancillary))
         if asked is not None:
             self.answer(asked)
 

@@ -35,6 +35,7 @@ from srv6dmm.model.plan import (
     UnderlayRoute,
     UnreachableRoute,
     UplinkBinding,
+    WatchedList,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
 
@@ -80,7 +81,7 @@ def fast_objects(entry: PlanEntry, host: Host) -> tuple[FastObject, ...]:
             return _fast_route(entry, host)
         case FlowSteering():
             return (_flow(entry, host),)
-        case UnreachableRoute() | Advertisement():
+        case UnreachableRoute() | Advertisement() | WatchedList():
             return ()
 
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from ipaddress import IPv6Address
 
 from srv6dmm.dataplane import namespace
 
 _ICMPV6_FILTER = 1
-_IPV6_PKTINFO = 50
 _ETH_P_IPV6 = 0x86DD
 _PASS_NOTHING = 0xFFFFFFFF
-
-Ancillary = list[tuple[int, int, bytes]]
 
 
 def type_filter(*passed: int) -> bytes:
@@ -62,16 +58,3 @@ def interface_index(network_namespace: str | None, interface: str) -> int:
     """Return the index of an interface of the namespace. Raises OSError when there is none."""
     with namespace.inside(network_namespace):
         return socket.if_nametoindex(interface)
-
-
-def from_address(source: IPv6Address, index: int = 0) -> Ancillary:
-    """Return the ancillary data that makes a message leave with a source address."""
-    return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, source.packed + struct.pack("@I", index))]
-
-
-def hop_limit(ancillary: Ancillary) -> int:
-    """Return the hop limit a message arrived with; 0 when the kernel did not say."""
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_HOPLIMIT and len(data) >= 4:
-            return int(struct.unpack_from("@i", data)[0])
-    return 0

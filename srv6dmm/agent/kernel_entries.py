@@ -37,6 +37,7 @@ from srv6dmm.model.plan import (
     UnderlayRoute,
     UnreachableRoute,
     UplinkBinding,
+    WatchedList,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
 
@@ -69,7 +70,7 @@ def kernel_objects(entry: PlanEntry, host: Host) -> tuple[NativeObject, ...]:
             return _steering(entry, host)
         case FlowSteering():
             return _flow(entry, host)
-        case UplinkBinding() | Advertisement():
+        case UplinkBinding() | Advertisement() | WatchedList():
             return ()
 
 

@@ -12,6 +12,7 @@ import structlog
 from srv6dmm.agent import icmp
 from srv6dmm.agent.rate_limit import RateLimit
 from srv6dmm.agent.too_big import PACKET_TOO_BIG, relay
+from srv6dmm.dataplane.ancillary import from_address
 from srv6dmm.model.errors import Srv6dmmError
 
 log = structlog.get_logger()
@@ -79,7 +80,7 @@ class TooBigRelay:
         try:
             opened.sendmsg(
                 [found.message],
-                icmp.from_address(source),
+                from_address(source),
                 0,
                 (str(found.destination), 0, 0, 0),
             )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
 
 from srv6dmm.agent.advertise import Advertiser
 from srv6dmm.agent.carriers import Carrier, Carriers
+from srv6dmm.agent.followers import Follower, Say
 from srv6dmm.agent.inspection import inspect
 from srv6dmm.agent.meter import Meter
 from srv6dmm.agent.reconcile import Reconciler, Repair
@@ -26,6 +27,7 @@ from srv6dmm.model.wire import (
     FullPlan,
     Inspect,
     Inspection,
+    LinkReport,
     Report,
     Telemetry,
 )
@@ -43,8 +45,6 @@ INLINE_OBJECTS = 200
 thread, so that heartbeats and Router Advertisements do not wait for them."""
 _STAGGER, _STAGGER_S = 50, 0.05
 """A restarted router tells its nodes in groups of so many, so long apart."""
-
-Say = Callable[[FromAgent], None]
 
 
 async def _at_once() -> None:
@@ -69,11 +69,12 @@ class Worker:
         meter: Meter | None = None,
         detect: bool = False,
         carrier: Carrier | None = None,
+        followers: Sequence[Follower] = (),
     ) -> None:
         """`fast`: whether plans go into the kernel's fast path too, which `meter` reads.
 
         `detect`: whether it is to tell of mobile nodes that arrive. `carrier`: what knows which
-        links work; without it the controller is not told.
+        links work; without it the controller is not told. `followers` act on what is applied.
         """
         self._kernel = kernel
         self._reconciler = Reconciler(kernel, encap_red, fast, detect)
@@ -81,7 +82,8 @@ class Worker:
         self._too_big = too_big
         self._resync_s = resync_s
         self._meter = meter
-        self._carriers = Carriers(carrier, self.tell) if carrier is not None else None
+        self._carriers = Carriers(carrier, self._links_changed) if carrier is not None else None
+        self._followers = tuple(followers)
         self._say: Say = lambda message: None
         self.revision: int | None = None
         """What is applied; None before the first plan."""
@@ -105,6 +107,8 @@ class Worker:
         self._watch(True)
         if self._carriers is not None:
             self._carriers.start()
+        for follower in self._followers:
+            follower.start(self.tell)
         self._plan_resync()
 
     async def close(self) -> None:
@@ -120,6 +124,8 @@ class Worker:
             self._monitor = None
             if self._carriers is not None:
                 self._carriers.close()
+            for follower in self._followers:
+                follower.close()
             self._advertiser.close()
             self._too_big.close()
             self._kernel.close()
@@ -131,10 +137,17 @@ class Worker:
             self._meter.start_over()
         if self._carriers is not None:
             self._carriers.start_over()
+        for follower in self._followers:
+            follower.start_over()
 
     def tell(self, message: FromAgent) -> None:
         """Say something that no plan asked for; lost when nobody listens."""
         self._say(message)
+
+    def _links_changed(self, report: LinkReport) -> None:
+        self.tell(report)
+        for follower in self._followers:
+            follower.links_changed()
 
     async def take(
         self, message: FullPlan | DeltaPlan, answered: Callable[[], Awaitable[None]] = _at_once
@@ -163,6 +176,8 @@ class Worker:
             self._configure()
             self._advertiser.keep_only(reconciler.entries.keys())
             self._held_back.clear()
+            for follower in self._followers:
+                follower.full(reconciler.entries.values())
             self._advertise(
                 [e for e in reconciler.entries.values() if isinstance(e, Advertisement)]
             )
@@ -313,6 +328,8 @@ class Worker:
     def _publish(self, delta: DeltaPlan) -> None:
         if any(isinstance(entry, RouterSettings) for entry in delta.put):
             self._configure()
+        for follower in self._followers:
+            follower.changed(delta.put, delta.gone)
         for key in delta.gone:
             self._advertiser.remove(key)
             self._held_back.pop(key, None)

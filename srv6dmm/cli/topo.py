@@ -76,8 +76,15 @@ def _show(controller: Controller = None, json: Json = False) -> None:
         console.print(
             f"{link['a']['node']}:{link['a']['interface']} - "
             f"{link['b']['node']}:{link['b']['interface']}  metric {link['metric']} "
-            f"mtu {link['mtu']}{_state(link, topology['down'])}"
+            f"mtu {link['mtu']}{_delay(link)}{_state(link, topology['down'])}"
         )
+
+
+def _delay(link: dict[str, Any]) -> str:
+    """Return what the link takes: what paths count, and what was measured if that is not it."""
+    used, measured = link["delay_in_use_us"], link["measured_delay_us"]
+    shown = f" delay {used} us" if used else ""
+    return shown if measured in (None, used) else f"{shown} measured {measured} us"
 
 
 def _state(link: dict[str, Any], down: list[str]) -> str:

@@ -12,19 +12,22 @@ from typing import Protocol
 
 import structlog
 
+from srv6dmm.config import DelaySettings
 from srv6dmm.controller.acknowledgements import Acknowledgements
 from srv6dmm.controller.clock import Clock
 from srv6dmm.controller.csid_states import CsidStates
 from srv6dmm.controller.feed import Feed
 from srv6dmm.controller.hub import Hub
 from srv6dmm.controller.ledger import Ledger, Published
+from srv6dmm.controller.link_delays import LinkDelays
 from srv6dmm.controller.link_states import LinkStates
+from srv6dmm.controller.list_states import ListStates
 from srv6dmm.controller.reroutes import Reroutes
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.planner import Planner
 from srv6dmm.core.topology_document import digest
 from srv6dmm.model.errors import Refusal
-from srv6dmm.model.state import Change, Declared, State
+from srv6dmm.model.state import Change, Declared, SilentList, State
 from srv6dmm.model.topology import Topology
 
 log = structlog.get_logger()
@@ -70,6 +73,7 @@ class Changes:
         feed: Feed,
         patience_s: float,
         spawn: Callable[[Awaitable[None]], None],
+        delay: DelaySettings,
     ) -> None:
         self._file, self._file_digest = file, digest(file)
         self._planner = planner
@@ -85,12 +89,30 @@ class Changes:
         )
         hub.on_links = self._links.take
         self._csid = CsidStates(planner, hub, lambda: ledger.newest, self._change_csid, spawn)
+        self.delays = LinkDelays(
+            delay, self._newest, hub.connected, self._change_links, clock, spawn
+        )
+        hub.on_delays = self.delays.take
+        self._lists = ListStates(
+            lambda: planner.choices.avoided,
+            lambda: ledger.newest,
+            self._change_links,
+            clock,
+            spawn,
+        )
+        hub.on_lists = self._lists.take
 
     def close(self) -> None:
         """Stop waiting for routers and links."""
         self._acknowledgements.close()
         self._links.close()
         self._csid.close()
+        self.delays.close()
+        self._lists.close()
+
+    def start(self) -> None:
+        """Wait for what the state says is out of use."""
+        self._lists.start()
 
     async def rules(self, decide: Callable[[State], Change]) -> Changed:
         """Change policies, flow rules or groups, and tell routers what follows.
@@ -127,18 +149,27 @@ class Changes:
         Refusal that says why it cannot be. `applied` comes when the last round of routers has
         acknowledged, or was waited for in vain: the feed and the routers' status tell which.
         """
-        newest = self._ledger.newest
-        current = declared_topology(self._file, self._file_digest, newest)
-        wanted = replace(decide(current, newest), revision=current.revision + 1)
+        current, newest = self._newest()
+        wanted = decide(current, newest)
         told: list[asyncio.Future[float]] = []
         revision = await self._commit(
-            Change(declared=Declared(wanted, self._file_digest)),
+            Change(declared=self._declared(wanted, current)),
             published=lambda revision: told.append(self._reroute(revision)),
         )
         return Changed(revision, told[0])
 
+    def _newest(self) -> tuple[Topology, State]:
+        newest = self._ledger.newest
+        return declared_topology(self._file, self._file_digest, newest), newest
+
+    def _declared(self, wanted: Topology, current: Topology) -> Declared:
+        return Declared(replace(wanted, revision=current.revision + 1), self._file_digest)
+
     async def _change_links(self, change: Change) -> bool:
-        """Have links fail or come back; tell whether it is durable."""
+        """Have links fail, come back, or take another time; tell whether it is durable."""
+        if change.delays or change.delays_gone:
+            current, _ = self._newest()
+            change = replace(change, declared=self._declared(current, current))
         return await self._try(change, self._links_changed)
 
     def _links_changed(self, revision: int) -> None:
@@ -156,17 +187,30 @@ class Changes:
     def _reroute(self, revision: int) -> asyncio.Future[float]:
         """Plan on the topology and the links that work now; return when routers have all of it."""
         state = self._ledger.durable
-        before, compressing = self._planner.down, self._planner.csid
+        compressing = self._planner.csid
+        before, delays = self._planner.down, self._planner.delays
+        silent, topology = self._planner.silent, self._planner.topology
         change = self._planner.reroute(
             declared_topology(self._file, self._file_digest, state),
             state.links_down,
             state.sessions.values(),
             state.csid.values(),
+            state.delays,
+            state.lists_silent,
         )
         if self._planner.csid != compressing:
             held = sorted(one.router for one in self._planner.csid if one.held)
             self._feed.add("compression", self._clock.now_ms(), revision=revision, routers=held)
-        else:
+        self._tell_lists(silent, state, revision)
+        others = delays.items() ^ state.delays.items()
+        if others:
+            self._feed.add(
+                "delays",
+                self._clock.now_ms(),
+                revision=revision,
+                delays={str(end): state.delays.get(end) for end, _ in sorted(others, key=str)},
+            )
+        if (topology, before) != (self._planner.topology, self._planner.down):
             self._feed.add(
                 "links",
                 self._clock.now_ms(),
@@ -175,6 +219,26 @@ class Changes:
                 up=sorted(map(str, before - state.links_down)),
             )
         return self._reroutes.begin(revision, change, list(change.rounds))
+
+    def _tell_lists(self, before: frozenset[SilentList], state: State, revision: int) -> None:
+        """Add to the feed which lists answer no more, or are used again, by head-end."""
+        for kind, lists in (
+            ("lists-silent", state.lists_silent - before),
+            ("lists-usable", before - state.lists_silent),
+        ):
+            for head_end in sorted({known.head_end for known in lists}):
+                told = [
+                    [str(sid) for sid in known.segments]
+                    for known in lists
+                    if known.head_end == head_end
+                ]
+                self._feed.add(
+                    kind,
+                    self._clock.now_ms(),
+                    router=head_end,
+                    lists=sorted(told),
+                    revision=revision,
+                )
 
     async def _step(self, published: Published) -> bool:
         """Take a revision of its own for something that routers are to be told."""

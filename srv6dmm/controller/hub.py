@@ -18,6 +18,7 @@ from srv6dmm.model.wire import (
     FAST_PATH,
     PROTOCOL,
     Ack,
+    DelayReport,
     DeltaPlan,
     Detected,
     EntryFailure,
@@ -30,6 +31,7 @@ from srv6dmm.model.wire import (
     Hello,
     Inspection,
     LinkReport,
+    ListReport,
     ModeReport,
     Probed,
     Report,
@@ -158,6 +160,8 @@ class Hub:
         self.on_hello: Callable[[str, Hello], None] = lambda *_: None
         """Called just after the whole plan was sent."""
         self.on_links: Callable[[str, LinkReport], None] = lambda *_: None
+        self.on_delays: Callable[[str, DelayReport], None] = lambda *_: None
+        self.on_lists: Callable[[str, ListReport], None] = lambda *_: None
         self.on_notice: Callable[[str, str, dict[str, object]], None] = lambda *_: None
 
     def connect(self, hello: Hello, send: Send, close: Callable[[], None]) -> RouterConnection:
@@ -270,6 +274,10 @@ class Hub:
                 self.on_detected(channel.router, message)
             case LinkReport():
                 self.on_links(channel.router, message)
+            case DelayReport():
+                self.on_delays(channel.router, message)
+            case ListReport():
+                self.on_lists(channel.router, message)
             case Heartbeat():
                 pass
 

@@ -11,7 +11,7 @@ from ipaddress import IPv6Network
 
 import structlog
 
-from srv6dmm.config import DetectionSettings, RolloutSettings
+from srv6dmm.config import DelaySettings, DetectionSettings, RolloutSettings
 from srv6dmm.controller.arrivals import Arrivals
 from srv6dmm.controller.changes import Changed, Changes, declared_topology
 from srv6dmm.controller.clock import Clock
@@ -47,7 +47,7 @@ from srv6dmm.model.state import (
     SessionPhase,
     State,
 )
-from srv6dmm.model.topology import Topology
+from srv6dmm.model.topology import LinkEnd, Topology
 from srv6dmm.model.wire import EntryFailure, ForwardingMode, Hello, Report
 from srv6dmm.store.interface import Store
 
@@ -86,6 +86,7 @@ class Controller:
         clock: Clock,
         boot_id: str,
         detection: DetectionSettings | None = None,
+        delay: DelaySettings | None = None,
     ) -> None:
         """Load the state. Raises StoreUnavailable when it cannot be read, and Refusal
         `topology-mismatch` when it speaks of routers that the topology has not."""
@@ -98,7 +99,15 @@ class Controller:
         declared = declared_topology(topology, digest(topology), self.state)
         check_topology(self.state, declared)
         book, down = FlowBook.of(self.state), self.state.links_down
-        self.planner = Planner(declared, parameters, book, down, self.state.csid.values())
+        self.planner = Planner(
+            declared,
+            parameters,
+            book,
+            down,
+            self.state.csid.values(),
+            self.state.delays,
+            self.state.lists_silent,
+        )
         self._room = FlowRoom(self.planner)
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -140,6 +149,7 @@ class Controller:
             self._feed,
             rollout.prepare_timeout_s,
             self._spawn,
+            delay or DelaySettings(),
         )
         self._rollouts = Rollouts(self.planner, self._hub, rollout, lambda: self.state.revision)
         self._rollouts.on_acknowledged = self._acknowledged
@@ -181,6 +191,7 @@ class Controller:
         self._hub.restart_from(durable.revision)
         self._timers.add(mobility.deadlines(durable))
         self._releases.begin(durable)
+        self._changes.start()
         # Which head-ends were behind is not in the records: any of them may be.
         behind = {node.name: durable.revision for node in self.topology.head_ends()}
         awaiting = outcomes.unsettled(durable)
@@ -319,6 +330,10 @@ class Controller:
     def failures(self, key: SessionKey) -> list[tuple[str, EntryFailure]]:
         """Return what those routers refused of it, by router."""
         return self._rollouts.failures(key)
+
+    def measured_delays(self) -> dict[LinkEnd, int]:
+        """Return what links take as routers told last, by core.links.measured_at; else as kept."""
+        return self.state.delays | self._changes.delays.measured()
 
     def subscribe(self, since: int | None) -> AsyncIterator[FeedEvent]:
         """Yield feed events after id `since`, for ever (None: only new ones)."""

@@ -7,7 +7,7 @@ planning from scratch, which a property test holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from srv6dmm.core.binding_sids import binding_sids
 from srv6dmm.core.compression import Compression
@@ -34,7 +34,14 @@ from srv6dmm.core.static_plans import StaticPlans
 from srv6dmm.model.parameters import MobilityParameters
 from srv6dmm.model.plan import Plan, PlanEntry, advertise_key, mobile_key
 from srv6dmm.model.sid import SegmentList
-from srv6dmm.model.state import CsidSupport, RolloutPhase, Session, SessionKey, State
+from srv6dmm.model.state import (
+    CsidSupport,
+    RolloutPhase,
+    Session,
+    SessionKey,
+    SilentList,
+    State,
+)
 from srv6dmm.model.topology import LinkEnd, RouterSids, Topology
 
 _REMEMBERED = 1024
@@ -51,23 +58,32 @@ class Planner:
         book: FlowBook = EMPTY,
         down: Collection[LinkEnd] = (),
         csid: Collection[CsidSupport] = (),
+        delays: Mapping[LinkEnd, int] | None = None,
+        silent: Collection[SilentList] = (),
     ) -> None:
-        """`topology`: as declared. `down`: ends of links that do not work.
+        """`topology`: as declared. `down`: ends of links that do not work. `delays`: measured.
 
         `csid`: the routers that support NEXT-C-SID; of account where the domain has it switched on.
+        `silent`: lists that do not answer.
         """
         self.parameters = parameters
         self.book = book
-        self._settle(topology, down, csid)
+        self._settle_links(topology, down, csid, delays or {})
+        self._settle_lists(silent)
 
-    def _settle(
-        self, topology: Topology, down: Collection[LinkEnd], csid: Collection[CsidSupport]
+    def _settle_links(
+        self,
+        topology: Topology,
+        down: Collection[LinkEnd],
+        csid: Collection[CsidSupport],
+        delays: Mapping[LinkEnd, int],
     ) -> None:
         self.topology = topology
         self.down = frozenset(down)
-        self.csid = frozenset(csid if topology.domain.usid else ())
+        self.csid = _used(topology, csid)
+        self.delays = dict(delays)
         self.sids: dict[str, RouterSids] = sid_table(topology)
-        working = self._working = in_force(topology, self.down)
+        working = self._working = in_force(topology, self.down, self.delays)
         self.paths = ShortestPaths(working)
         self.compression = Compression(
             self.sids, sorted(support.router for support in self.csid if support.held)
@@ -75,15 +91,18 @@ class Planner:
         self.computation = PathComputation(
             working, self.paths, self.sids, compression=self.compression
         )
-        self.choices = PolicyPaths(working, self.computation)
         repairs: Repairs | None = None
         if topology.is_repaired:
             repairs = Repairs(working, self.paths, self.computation, self.sids)
         supporting = {support.router for support in self.csid}
         self._static = StaticPlans(topology, self.paths, self.sids, repairs, supporting)
-        self._sessions = SessionPlans(topology, self.parameters, self.paths, self.choices)
         self._routers = tuple(node.name for node in topology.routers())
         self._head_ends = tuple(node.name for node in topology.head_ends())
+
+    def _settle_lists(self, silent: Collection[SilentList]) -> None:
+        self.silent = frozenset(silent)
+        self.choices = PolicyPaths(self._working, self.computation, self.silent)
+        self._sessions = SessionPlans(self.topology, self.parameters, self.paths, self.choices)
         self._recent: dict[SessionKey, tuple[Session, dict[str, tuple[PlanEntry, ...]]]] = {}
 
     @property
@@ -119,16 +138,21 @@ class Planner:
         down: Collection[LinkEnd],
         sessions: Iterable[Session],
         csid: Collection[CsidSupport] = (),
+        delays: Mapping[LinkEnd, int] | None = None,
+        silent: Collection[SilentList] = (),
         done: Callable[[str], None] = lambda _: None,
     ) -> Rerouting:
-        """Plan on another topology, other working links, or what else routers support, from now on.
+        """Plan on a topology, links, routers and lists as they are, from now on.
 
         Return what changes. `done` is told of each step that is: graph, trees, routes, lists,
         entries, order.
         """
         declared, working, supporting = self.topology, self._working, self.csid
         static, before, paths = self._static, self._sessions, self.paths
-        self._settle(topology, down, csid)
+        known = (self.topology, self.down, self.csid, self.delays)
+        if known != (topology, frozenset(down), _used(topology, csid), dict(delays or {})):
+            self._settle_links(topology, down, csid, delays or {})
+        self._settle_lists(silent)
         done("graph")
         compressed_alike = self.csid == supporting
         same = compressed_alike and _same_but_costs(declared, topology)
@@ -145,6 +169,8 @@ class Planner:
             routes = static_changes(static, self._static, self._routers, at_once)
         done("routes")
         for router in self._head_ends:
+            watched = before.choices.watched(router)
+            at_once.add(router, watched, self.choices.watched(router))
             old_sids = binding_sids(router, self.book, before.choices)
             at_once.add(router, old_sids, binding_sids(router, self.book, self.choices))
         told = SessionChanges(before, self._sessions, self._head_ends, self.book)
@@ -178,6 +204,8 @@ class Planner:
         entries = dict(self._static.entries(router))
         for sid in binding_sids(router, self.book, self.choices):
             entries[sid.key] = sid
+        for watched in self.choices.watched(router):
+            entries[watched.key] = watched
         for key in sorted(state.sessions):
             for entry in self._sessions.entries(router, state.sessions[key], self.book):
                 entries[entry.key] = entry
@@ -238,8 +266,10 @@ class Planner:
                 return frozenset({session.serving})
 
     def path(self, head_end: str, serving: str) -> tuple[str, ...]:
-        """Return the routers from a head-end to a serving router, both included."""
-        return self.paths.path(head_end, serving)
+        """Return the routers from a head-end to a serving router, both included. Raises NoPath."""
+        if head_end == serving:
+            return (head_end,)
+        return self._sessions.way(head_end, serving).paths[0].routers
 
     def segments(self, head_end: str, target: str) -> SegmentList:
         """Return the segment list from a head-end to a router's End.DT6, in travel order.
@@ -254,6 +284,11 @@ class Planner:
     def steering_target(self, session: Session) -> str:
         """Return the router that head-ends are told in the session's present phase."""
         return steering_target(session)
+
+
+def _used(topology: Topology, csid: Collection[CsidSupport]) -> frozenset[CsidSupport]:
+    """Return who supports NEXT-C-SID, where the domain has it switched on."""
+    return frozenset(csid if topology.domain.usid else ())
 
 
 def _same_but_costs(before: Topology, after: Topology) -> bool:

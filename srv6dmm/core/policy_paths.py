@@ -6,7 +6,7 @@ valid segment lists share the flows by weight (sections 2.11 and 5.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
@@ -15,11 +15,12 @@ from srv6dmm.core.computation import PathComputation
 from srv6dmm.core.diagnosis import why_no_path
 from srv6dmm.core.graph import NoPath
 from srv6dmm.core.link_changes import LinkChanges, Moves
+from srv6dmm.core.return_path import ReturnPaths
 from srv6dmm.core.search import Budget
 from srv6dmm.core.segments import NoSegmentList
 from srv6dmm.core.simulator import NotDelivered, Simulator
 from srv6dmm.model.path import Path, Solution
-from srv6dmm.model.plan import SteeringList
+from srv6dmm.model.plan import SteeringList, WatchedList
 from srv6dmm.model.policy import (
     CandidatePath,
     DynamicPath,
@@ -29,10 +30,14 @@ from srv6dmm.model.policy import (
     WeightedPath,
 )
 from srv6dmm.model.sid import SegmentList
+from srv6dmm.model.state import SilentList
 from srv6dmm.model.topology import LinkEnd, Topology
 
 _REMEMBERED = 65_536
 _LEAST_INNER_MTU = 1280
+_OTHERS = 8
+"""Paths looked at for one that answers."""
+SILENT = "its list does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class ListChoice:
     """A drained link that the list crosses."""
     given: bool = False
     """The list is the policy's own."""
+    silent: bool = False
+    """The list does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +89,32 @@ class Choice:
             way.drained is not None for found in self.candidates for way in found.lists
         )
 
+    silent: bool = False
+    """Its lists do not answer, and neither does any other."""
+
 
 class PolicyPaths:
     """Choices on one topology, each computed once."""
 
-    def __init__(self, topology: Topology, computation: PathComputation) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        computation: PathComputation,
+        silent: Collection[SilentList] = (),
+    ) -> None:
+        """`silent`: lists that do not answer, not used at their head-end where others are."""
         self._topology = topology
+        self._silent = frozenset(silent)
+        self.avoided: set[SilentList] = set()
+        """Those of `silent` that a choice would have taken, so far."""
+        self._returns = ReturnPaths(computation.paths, computation.sids)
         self._computation = computation
-        self._simulator = Simulator(computation.paths, computation.sids, ecmp=computation.ecmp)
+        self._simulator = Simulator(
+            computation.paths,
+            computation.sids,
+            ecmp=computation.ecmp,
+            compression=computation.compression,
+        )
         self._choices: dict[tuple[tuple[Policy, ...], str, str], Choice] = {}
         self._plain: dict[tuple[str, str], Choice] = {}
         self._owners: dict[IPv6Address, str] = {
@@ -140,7 +165,7 @@ class PolicyPaths:
         Where links only got worse, a best path that crosses none of them is the best path still;
         and its list is the same where the underlay leads along its routers as it did.
         """
-        if not changes.worse:
+        if not changes.worse or self._silent or before._silent:
             return
         ends = changes.ends
 
@@ -149,6 +174,7 @@ class PolicyPaths:
                 choice.grounds is not None
                 and not any(end in ends for path in choice.grounds for end in path.crossings())
                 and not moves.touch(choice.grounds)
+                and self._back_alike(choice)
             )
 
         self._choices.update((key, one) for key, one in before._choices.items() if stands(one))
@@ -162,10 +188,17 @@ class PolicyPaths:
             for candidate in chain[0].candidates
             for weighted in candidate.paths
         )
-        certain = computed and len(chain) == 1 and not choice.fell_back
+        certain = computed and len(chain) == 1 and not choice.fell_back and not choice.silent
         if certain and limited == self._computation.limited_by_lists:
             return choice
         return replace(choice, grounds=None)
+
+    def _back_alike(self, choice: Choice) -> bool:
+        """Tell whether probes of a choice's lists come home the same way as before."""
+        ways = [*zip(choice.lists, choice.paths, strict=True)]
+        if choice.backup is not None and choice.backup_path is not None:
+            ways.append((choice.backup, choice.backup_path))
+        return all(way.return_segments == self._returns.back(path) for way, path in ways)
 
     def _by_group(self, wanted: DynamicPath) -> bool:
         """Tell whether a path passes an anycast group, whose nearest router may be another."""
@@ -193,14 +226,21 @@ class PolicyPaths:
         shortest = self.shortest(head_end, endpoint)
         drained = any(choice.drained for _, choices in judged for choice in choices)
         if drained:
-            rather = policy.invalid is Invalid.SHORTEST and shortest.lists
+            rather = policy.invalid is Invalid.SHORTEST and shortest.lists and not shortest.silent
             if not rather or any(map(self._drains, shortest.paths)):
-                active, looked = _first_valid(judged, lambda choice: False)
+                active, looked = _first_valid(judged, _silent)
                 if active is not None:
                     return self._made(*active, looked)
-        if policy.invalid is Invalid.DROP:
-            return Choice((), (), None, None, looked, fell_back=True)
-        return replace(shortest, candidates=looked, fell_back=True)
+        fallen = Choice((), (), None, None, looked, fell_back=True)
+        if policy.invalid is not Invalid.DROP:
+            fallen = replace(shortest, candidates=looked, fell_back=True)
+        if fallen.lists and not fallen.silent:
+            return fallen
+        # A broken promise is better than none: of lists that are all silent the first is kept.
+        active, _ = _first_valid(judged, lambda choice: False)
+        if active is not None:
+            return replace(self._made(*active, looked), silent=True)
+        return fallen
 
     def _drains(self, path: Path) -> LinkEnd | None:
         """Return a drained link that a path crosses, if there is one."""
@@ -228,9 +268,39 @@ class PolicyPaths:
         segments = (self._computation.sids[endpoint].end_dt6,)
         measures = self._computation.measures(path)
         mtu = self._computation.inner_mtu(measures, 1)
-        choice = ListChoice(1, Solution(path, segments, measures, mtu))
+        choice = self._judged(ListChoice(1, Solution(path, segments, measures, mtu)), head_end)
         candidate = CandidatePath((WeightedPath(DynamicPath()),))
-        return self._made(candidate, (choice,), (CandidateChoice(0, (choice,), True),))
+        if not choice.silent:
+            return self._made(candidate, (choice,), (CandidateChoice(0, (choice,), True),))
+        looked = CandidateChoice(0, (choice,), False, choice.reason)
+        other = self._another(path, head_end, endpoint)
+        if other is None:
+            silent = self._made(candidate, (choice,), (looked,))
+            return replace(silent, silent=True)
+        instead = CandidateChoice(0, (ListChoice(1, other),), True)
+        return self._made(candidate, instead.lists, (looked, instead))
+
+    def _another(self, path: Path, head_end: str, endpoint: str) -> Solution | None:
+        """Return the solution that answers and has least in common with a path that does not."""
+
+        def others() -> Iterator[Solution]:
+            yield self._computation.backup(path).solution
+            yield from self._computation.candidates(head_end, endpoint, DynamicPath(), _OTHERS)
+
+        try:
+            return next((one for one in others() if not self._is_silent(head_end, one)), None)
+        except (NoPath, NoSegmentList):
+            return None
+
+    def _is_silent(self, head_end: str, solution: Solution) -> bool:
+        return bool(self._silent) and SilentList(head_end, solution.segments) in self._silent
+
+    def _judged(self, choice: ListChoice, head_end: str) -> ListChoice:
+        """Return a choice, with the reason why its list is not to be used if it is silent."""
+        if choice.solution is None or not self._is_silent(head_end, choice.solution):
+            return choice
+        self.avoided.add(SilentList(head_end, choice.solution.segments))
+        return replace(choice, reason=SILENT, silent=True)
 
     def _made(
         self,
@@ -271,14 +341,16 @@ class PolicyPaths:
     ) -> tuple[Solution | None, list[Path] | None]:
         """Return the solution with least in common with all, if it leaves the head-end another way.
 
-        What the flow asks for is kept where that can be; a broken promise is better than none.
-        With it come all paths looked at; None where one was not to be found.
+        What the flow asks for is kept where that can be; a broken promise is better than none, and
+        so is one that does not answer. With it come all paths looked at; None where one was not to
+        be found.
         """
         found: list[Path] | None = [*paths]
         if any(len(path.routers) < 2 for path in paths):
             return None, found
         limited = self._computation.limited_by_lists
         left_by = {path.interfaces[0] for path in paths}
+        silent: Solution | None = None
         for asked in dict.fromkeys((wanted or DynamicPath(), DynamicPath())):
             try:
                 solution = self._computation.backup(paths[0], asked, paths[1:]).solution
@@ -289,9 +361,12 @@ class PolicyPaths:
                 found = None
             if found is not None:
                 found.append(solution.path)
-            if solution.path.interfaces[0] not in left_by:
+            if solution.path.interfaces[0] in left_by:
+                continue
+            if not self._is_silent(solution.path.routers[0], solution):
                 return solution, found
-        return None, found
+            silent = silent or solution
+        return silent, found
 
     def _list(
         self, weighted: WeightedPath, head_end: str, endpoint: str, apart: tuple[Path, ...]
@@ -305,13 +380,14 @@ class PolicyPaths:
                 solution = self._computation.solve(head_end, endpoint, weighted.path)
         except (NoPath, NoSegmentList, NotDelivered) as error:
             return ListChoice(weighted.weight, None, str(error))
-        return ListChoice(
+        choice = ListChoice(
             weighted.weight,
             solution,
             self._in_common(solution.path, apart),
             self._drains(solution.path),
             isinstance(weighted.path, ExplicitPath),
         )
+        return self._judged(choice, head_end)
 
     def _in_common(self, path: Path, apart: tuple[Path, ...]) -> str | None:
         """Say what a path shares with those it was to be disjoint from: links, or else routers."""
@@ -356,7 +432,21 @@ class PolicyPaths:
             self._topology.nodes[path.routers[1]].link_local,
             solution.measures.link_mtu,
             weight,
+            self._returns.back(path),
         )
+
+    def watched(self, head_end: str) -> Iterator[WatchedList]:
+        """Yield a head-end's silent lists, each with the way home of its probes."""
+        for silent in sorted(self._silent, key=lambda known: (known.head_end, known.segments)):
+            if silent.head_end != head_end:
+                continue
+            try:
+                walked = self._simulator.paths(head_end, silent.segments)
+                path = min(walked, key=lambda path: (path.routers, path.interfaces))
+                back = self._returns.back(path)
+            except NotDelivered:
+                back = ()
+            yield WatchedList(silent.segments, self._topology.domain.encap_mode, back)
 
 
 _Judged = tuple[CandidatePath, tuple[ListChoice, ...]]
@@ -413,13 +503,18 @@ def _told_apart(choices: Iterable[ListChoice]) -> tuple[ListChoice, ...]:
     return tuple(told)
 
 
+def _silent(choice: ListChoice) -> bool:
+    return choice.silent
+
+
 def _drained(choice: ListChoice) -> bool:
-    return choice.drained is not None
+    return choice.silent or choice.drained is not None
 
 
 def _drained_as_given(choice: ListChoice) -> bool:
-    return choice.drained is not None and choice.given
+    return choice.silent or (choice.drained is not None and choice.given)
 
 
 def _without(choice: ListChoice) -> ListChoice:
-    return replace(choice, solution=None, reason=f"it crosses {choice.drained}, which is drained")
+    reason = SILENT if choice.silent else f"it crosses {choice.drained}, which is drained"
+    return replace(choice, solution=None, reason=reason)

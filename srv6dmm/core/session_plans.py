@@ -120,6 +120,7 @@ class SessionPlans:
             mobile_node=session.mobile_node,
             epoch=session.epoch,
             backup=way.backup,
+            return_segments=first.return_segments,
         )
 
     def way(self, head_end: str, target: str) -> Choice:

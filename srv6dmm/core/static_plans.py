@@ -58,6 +58,11 @@ class StaticPlans:
         self._hosts = fixed_hosts_by_router(declared)
         self._core_interfaces = core_interfaces_by_router(declared)
         self._core_links = declared.core_links()
+        self._neighbours: dict[str, list[tuple[str, IPv6Address]]] = {}
+        for link in self._core_links:
+            for here, there in (link.ends(), link.ends()[::-1]):
+                far = (here.interface, declared.nodes[there.node].link_local)
+                self._neighbours.setdefault(here.node, []).append(far)
         lengths = {node.locator.prefix.prefixlen for node in declared.routers() if node.locator}
         self._locator_length = lengths.pop() if len(lengths) == 1 else 0
         self._groups = AnycastGroups(sids)
@@ -130,6 +135,7 @@ class StaticPlans:
             access_mac=domain.router_mac if access else None,
             sid_block=domain.sid_block,
             locator_length=self._locator_length,
+            neighbours=tuple(sorted(self._neighbours.get(node.name, ()))),
         )
 
     def _local_sids(self, node: Node) -> Iterator[LocalSid]:

@@ -54,6 +54,8 @@ class RouterSettings:
     """Where every SID of the domain lies: nobody outside may send there (RFC 8754 5.1)."""
     locator_length: int = 0
     """Bits of every locator of the domain; 0 where they differ."""
+    neighbours: tuple[tuple[str, IPv6Address], ...] = ()
+    """(core interface, link-local address of the router at its far end), in order."""
 
     @property
     def key(self) -> str:
@@ -73,6 +75,8 @@ class SteeringList:
     """Octets of the greatest packet, outer header included, that every link on the way takes."""
     weight: int = 1
     """Its share of the flows is weight by sum of weights (RFC 9256 section 2.11)."""
+    return_segments: SegmentList = ()
+    """The way home of a probe of the list, as near to its path as can be; (): plain routing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,8 @@ class SteeringEntry:
     """For people only: an entry that differs in nothing else is the same entry."""
     backup: SteeringList | None = None
     """Used at once when the interface loses its carrier."""
+    return_segments: SegmentList = ()
+    """As of a SteeringList."""
 
     @property
     def key(self) -> str:
@@ -291,6 +297,19 @@ class Advertisement:
         return advertise_key(self.mobile_node, self.node_interface)
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedList:
+    """A segment list that did not answer: not in use, and probed until it does."""
+
+    segments: SegmentList
+    mode: EncapMode
+    return_segments: SegmentList = ()
+
+    @property
+    def key(self) -> str:
+        return f"watch {' '.join(map(as_text, self.segments))}"
+
+
 PlanEntry = (
     RouterSettings
     | UnderlayRoute
@@ -302,6 +321,7 @@ PlanEntry = (
     | DropEntry
     | UplinkBinding
     | Advertisement
+    | WatchedList
 )
 
 

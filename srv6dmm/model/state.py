@@ -15,6 +15,7 @@ from srv6dmm.model.events import Answer
 from srv6dmm.model.flows import FlowRule, Group
 from srv6dmm.model.policy import Policy
 from srv6dmm.model.session_index import SessionIndex
+from srv6dmm.model.sid import SegmentList
 from srv6dmm.model.topology import LinkEnd, Topology
 
 
@@ -161,6 +162,22 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkDelay:
+    """What a link takes as measured, kept by one of its ends (core.links.measured_at)."""
+
+    end: LinkEnd
+    delay_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class SilentList:
+    """A segment list that does not answer a head-end's probes: something on its way is broken."""
+
+    head_end: str
+    segments: SegmentList
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What one decision does to the records: whole new values, and keys that go.
 
@@ -185,6 +202,10 @@ class Change:
     csid_gone: tuple[str, ...] = ()
     """Routers."""
     declared: Declared | None = None
+    delays: tuple[LinkDelay, ...] = ()
+    delays_gone: tuple[LinkEnd, ...] = ()
+    lists_silent: tuple[SilentList, ...] = ()
+    lists_usable: tuple[SilentList, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -221,6 +242,10 @@ class State:
     """By router; one that is not here does not support it, or did not say so yet."""
     declared: Declared | None = None
     """None: as in the file."""
+    delays: dict[LinkEnd, int] = field(default_factory=dict)
+    """Measured delay of links, in microseconds, by one of their ends."""
+    lists_silent: set[SilentList] = field(default_factory=set)
+    """Not to be used where there is another one."""
     held: dict[str, int] = field(init=False, compare=False, repr=False, default_factory=dict)
     """Anchor -> number of its prefixes that are leased or quarantined (derived)."""
     index: SessionIndex = field(init=False, compare=False, repr=False)
@@ -270,6 +295,11 @@ class State:
             self.csid.pop(router, None)
         if change.declared is not None:
             self.declared = change.declared
+        self.delays.update((measured.end, measured.delay_us) for measured in change.delays)
+        for end in change.delays_gone:
+            self.delays.pop(end, None)
+        self.lists_silent.update(change.lists_silent)
+        self.lists_silent.difference_update(change.lists_usable)
         self.revision = revision
 
 

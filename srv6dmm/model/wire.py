@@ -1,9 +1,9 @@
 """Messages between the controller and an agent, one WebSocket text frame each (JSON).
 
 Agent -> controller: Hello first, then Ack / Failed / Heartbeat / Report / Telemetry /
-Detected / ModeReport / LinkReport / Inspection / Watching / Probed / Sighting.
-Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode, Inspect, Watch,
-Unwatch, Probe.
+Detected / ModeReport / LinkReport / DelayReport / ListReport / Inspection / Watching / Probed /
+Sighting. Controller -> agent: Welcome first, then FullPlan, DeltaPlan, Resync, SetMode, Inspect,
+Watch, Unwatch, Probe.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
+from srv6dmm.model.sid import SegmentList
 
 PROTOCOL = 4
 
@@ -314,6 +315,27 @@ class Sighting:
     """Segments left in each outer header, the active one first; the outermost header last."""
 
 
+@dataclass(frozen=True, slots=True)
+class DelayReport:
+    """What links to other routers take, as this end measures it: all of them, every time.
+
+    Said when one of them changed notably.
+    """
+
+    delays: dict[str, int]
+    """Core interface -> microseconds, one way. Who does not answer is not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListReport:
+    """Which segment lists of the plan answer probes: those whose state is news."""
+
+    silent: tuple[SegmentList, ...]
+    """They do not answer."""
+    answering: tuple[SegmentList, ...]
+    """They did not, and do again."""
+
+
 FromAgent = (
     Hello
     | Ack
@@ -328,6 +350,8 @@ FromAgent = (
     | Watching
     | Probed
     | Sighting
+    | DelayReport
+    | ListReport
 )
 FromController = (
     Welcome | FullPlan | DeltaPlan | Resync | SetMode | Inspect | Watch | Unwatch | Probe

@@ -15,8 +15,10 @@ from srv6dmm.model.state import (
     Declared,
     EventRecord,
     Lease,
+    LinkDelay,
     Session,
     SessionKey,
+    SilentList,
     State,
 )
 from srv6dmm.model.topology import LinkEnd
@@ -104,6 +106,10 @@ def _domain_rows(change: Change) -> Iterator[tuple[str, str, bytes]]:
         yield ("csid", _text(support.router), codec.encode(support))
     if change.declared is not None:
         yield ("declared", "", codec.encode(change.declared))
+    for measured in change.delays:
+        yield ("link-delay", _text(str(measured.end)), codec.encode(measured))
+    for silent in change.lists_silent:
+        yield ("list-silent", _list_key(silent), codec.encode(silent))
 
 
 def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
@@ -113,6 +119,8 @@ def _domain_keys_gone(change: Change) -> Iterator[tuple[str, str]]:
         ("group", change.groups_gone),
         ("link-down", map(str, change.links_up)),
         ("csid", change.csid_gone),
+        ("link-delay", map(str, change.delays_gone)),
+        ("list-silent", map(_list_key, change.lists_usable)),
     ):
         yield from ((kind, _text(name)) for name in names)
 
@@ -132,6 +140,8 @@ def _domain(database: sqlite3.Connection) -> dict[str, Any]:
         "links_down": set(found["link-down"]),
         "csid": {support.router: support for support in found["csid"]},
         "declared": found["declared"][0] if found["declared"] else None,
+        "lists_silent": set(found["list-silent"]),
+        "delays": {measured.end: measured.delay_us for measured in found["link-delay"]},
     }
 
 
@@ -142,7 +152,14 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
     "link-down": lambda value: codec.decode(value, LinkEnd),
     "csid": lambda value: codec.decode(value, CsidSupport),
     "declared": lambda value: codec.decode(value, Declared),
+    "list-silent": lambda value: codec.decode(value, SilentList),
+    "link-delay": lambda value: codec.decode(value, LinkDelay),
 }
+
+
+def _list_key(silent: SilentList) -> str:
+    """Return a list's key as text: a router's name has no space, and no address has."""
+    return " ".join((silent.head_end, *map(str, silent.segments)))
 
 
 def _all(database: sqlite3.Connection, query: str, kind: type[T]) -> list[T]:

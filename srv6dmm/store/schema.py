@@ -59,15 +59,18 @@ def _domain_records(database: sqlite3.Connection) -> None:
     )
 
 
-def _compression(_: sqlite3.Connection) -> None:
-    """4 -> 5: table `domain` has a kind that older programs cannot read; they are to say so."""
+def _reported_records(_: sqlite3.Connection) -> None:
+    """4 -> 5: table `domain` has kinds of what routers report, which older programs cannot read.
+
+    Nothing moves; they are to say so.
+    """
 
 
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: _times_of_events,
     2: _unambiguous_session_keys,
     3: _domain_records,
-    4: _compression,
+    4: _reported_records,
 }
 """Version -> the step to the next one. A step never uses the present tables' text: that changes."""
 

@@ -30,10 +30,12 @@ from srv6dmm.model.state import (
     EventRecord,
     Lease,
     LeaseState,
+    LinkDelay,
     PrefixType,
     RolloutPhase,
     Session,
     SessionPhase,
+    SilentList,
     State,
 )
 from srv6dmm.model.topology import LinkEnd
@@ -142,7 +144,13 @@ _EVENTS = st.builds(EventRecord, _NAMES, st.text(max_size=4), _ANSWERS, _TIMES)
 
 _ENDS = st.builds(LinkEnd, _ROUTERS, st.sampled_from(["core0", "core1"]))
 _SUPPORTS = st.builds(CsidSupport, _ROUTERS, st.booleans())
+_DELAYS = st.builds(LinkDelay, _ENDS, st.integers(0, 1 << 40))
 _SIDS = st.integers(0, (1 << 128) - 1).map(IPv6Address)
+_SILENT = st.builds(
+    SilentList,
+    _ROUTERS,
+    st.lists(st.integers(1, 2).map(IPv6Address), min_size=1, max_size=2).map(tuple),
+)
 _TEXTS = st.frozensets(_NAMES, max_size=2)
 _PORTS = st.tuples(st.integers(0, 65535), st.integers(0, 65535))
 _CONSTRAINTS = st.builds(
@@ -224,6 +232,9 @@ def changes(draw: st.DrawFn) -> Change:
     down = draw(st.lists(_ENDS, max_size=2, unique=True))
     csid = draw(st.lists(_SUPPORTS, max_size=2, unique_by=lambda made: made.router))
     gone_csid = draw(st.lists(_ROUTERS, max_size=2, unique=True))
+    delays = draw(st.lists(_DELAYS, max_size=2, unique_by=lambda made: made.end))
+    kept = {made.end for made in delays}
+    silent = draw(st.lists(_SILENT, max_size=2, unique=True))
     return Change(
         tuple(sessions),
         tuple(key for key in gone_sessions if key not in put_sessions),
@@ -244,6 +255,12 @@ def changes(draw: st.DrawFn) -> Change:
             router for router in gone_csid if router not in {made.router for made in csid}
         ),
         declared=draw(st.none() | st.builds(Declared, _TOPOLOGIES, st.text(max_size=4))),
+        delays=tuple(delays),
+        delays_gone=tuple(end for end in draw(st.lists(_ENDS, max_size=2)) if end not in kept),
+        lists_silent=tuple(silent),
+        lists_usable=tuple(
+            known for known in draw(st.lists(_SILENT, max_size=2)) if known not in silent
+        ),
     )
 
 

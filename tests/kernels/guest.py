@@ -14,6 +14,7 @@ TESTS = (
     "tests/kernels/test_doctor.py",
     "tests/kernels/test_hook.py",
     "tests/kernels/test_vrf.py",
+    "tests/kernels/test_link_delay.py",
     "tests/kernels/test_handover.py",
     # Of the programs on frames: every behavior, and every kind of encapsulation.
     "tests/bpf/test_hops.py",

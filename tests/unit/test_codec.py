@@ -29,7 +29,7 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         ADDRESS,
         "02:00:5e:00:64:01",
     ),
-    plan.RouterSettings(None, ADDRESS, (), (), None, None, None),
+    plan.RouterSettings(None, ADDRESS, (), (), None, None, None, neighbours=(("core0", ADDRESS),)),
     plan.UnderlayRoute(NETWORK, (("core0", ADDRESS),)),
     plan.UnreachableRoute(NETWORK),
     plan.LocalSid(
@@ -58,6 +58,7 @@ ENTRIES: tuple[plan.PlanEntry, ...] = (
         True,
         (NETWORK,),
     ),
+    plan.WatchedList(SegmentList((ADDRESS,)), EncapMode.ENCAP, SegmentList((ADDRESS,))),
     plan.UplinkBinding(NETWORK, "access0", "02:00:00:00:01:01", "mn1"),
     plan.DropEntry(NETWORK, "mn1", 4),
     plan.Advertisement(
@@ -81,6 +82,8 @@ MESSAGES: tuple[wire.FromAgent | wire.FromController, ...] = (
     wire.Telemetry({"steered": 7}, (wire.PrefixTraffic(NETWORK, 3, 4200, 15),), (NETWORK,)),
     wire.Telemetry({}, (), (), (wire.FlowTraffic(0x4000_0001, 3, 4200, 15),), (0x4000_0002,)),
     wire.LinkReport(("core0", "core1")),
+    wire.ListReport((SegmentList((ADDRESS, ADDRESS)),), (SegmentList((ADDRESS,)),)),
+    wire.DelayReport({"core0": 250, "core1": 0}),
     wire.Detected("solicitation", "02:00:00:00:00:01", ADDRESS, 1_700_000_000_000),
     wire.ModeReport("ebpf", "netlink", "no tcx and no clsact"),
     wire.Welcome(1.0, "boot"),

@@ -28,11 +28,12 @@ OLD_EVENTS = {
     2: "CREATE TABLE events (key TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, value BLOB NOT NULL)"
     " WITHOUT ROWID",
 }
-OLD_EVENTS[3] = OLD_EVENTS[2]
-OLD_EVENTS[4] = (
-    OLD_EVENTS[3] + "; CREATE TABLE domain (kind TEXT NOT NULL, key TEXT NOT NULL,"
-    " value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+OLD_EVENTS[3] = OLD_EVENTS[4] = OLD_EVENTS[2]
+OLD_DOMAIN = (
+    "CREATE TABLE domain (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,"
+    " PRIMARY KEY (kind, key)) WITHOUT ROWID;"
 )
+"""Since version 4."""
 
 
 def old_key(version: int, key: tuple[str, str]) -> str:
@@ -44,6 +45,8 @@ def old_file(path: Path, version: int, state: State) -> None:
     """Write a state as an older program did."""
     with closing(sqlite3.connect(path)) as file, file:
         file.executescript(OLD_TABLES + OLD_EVENTS[version])
+        if version >= 4:
+            file.executescript(OLD_DOMAIN)
         file.execute(f"PRAGMA user_version = {version}")
         file.execute("INSERT INTO meta VALUES ('revision', ?)", (state.revision,))
         for key, kept in state.sessions.items():
