@@ -154,7 +154,8 @@ def _table(report: dict[str, Any]) -> None:
         f"old anchor: {summary['old_anchor_packets']} packets after the switch;  "
         f"off the shortest path: {summary['off_shortest_path']}\n"
         f"event to applied: p50 {_ms(applied['p50'])} ms, p99 {_ms(applied['p99'])} ms "
-        f"({_reach(applied['p50'])});  to first packet: p50 {_ms(first['p50'])} ms\n"
+        f"({_reach(applied['p50'])})\n"
+        f"event to first packet: p50 {_ms(first['p50'])} ms, p99 {_ms(first['p99'])} ms\n"
         f"TCP: {'survived everything' if tcp['survived'] else 'BROKE'}, "
         f"{tcp['bytes'] / 1e6:.1f} MB verified, {tcp['retransmits']} retransmits"
     )
