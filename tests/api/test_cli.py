@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +18,9 @@ import pytest
 from srv6dmm_api import auth
 from srv6dmm_api.auth import Principal
 
+from srv6dmm.model.plan import FlowSteering
 from srv6dmm.model.policy import DynamicPath
+from srv6dmm.model.wire import FlowTraffic, Telemetry
 from tests.api.support import MAC, Site, listening, running, token_table
 from tests.domains import small_domain
 
@@ -117,6 +120,24 @@ async def test_drift_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
         sh.environment["SRV6DMM_CONTROLLER"] = there
         sh.site.agents["br1"].disconnect()
         assert "not connected" in await sh.run("route", "diff", "br1", status=1)
+
+
+async def test_a_flow_and_what_its_entries_counted(tmp_path: Path) -> None:
+    async with shell(tmp_path) as user:
+        await user.site.attach("ar2", node="mn1", wait="applied")
+        await user.run("policy", "add", "any")
+        await user.run("flow", "add", "voice", "--mn", "mn1", "--policy", "any", "--proto", "udp")
+        assert " packets" not in await user.run("flow", "show", "voice")
+        (flow,) = [
+            entry
+            for entry in user.site.controller.plan("br1").entries.values()
+            if isinstance(entry, FlowSteering)
+        ]
+        told = Telemetry({}, (), (), (FlowTraffic(flow.number, 12, 3400, 1500),))
+        await user.site.agents["br1"].tell(told)
+        shown = await user.run("flow", "show", "voice")
+        counted = r"br1: .* \(12 packets, 3400 bytes, the last \d+\.\d s ago\)"
+        assert re.search(counted, shown), shown
 
 
 async def test_the_mode_of_a_router(tmp_path: Path) -> None:
