@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 
 from srv6dmm.core.flow_book import FlowBook
 from srv6dmm.core.link_changes import hop
@@ -72,25 +73,43 @@ class SessionChanges:
         self._head_ends = tuple(head_ends)
         self._book = book
         self._pairs: dict[tuple[tuple[Policy, ...], str, str], bool] = {}
-        self._moved: dict[tuple[str | None, str], tuple[str, ...]] = {}
+        self._known: dict[tuple[str | None, IPv6Network | None, str], tuple[str, ...]] = {}
         self._exits: dict[tuple[str, str], bool] = {}
 
     def look(self, session: Session) -> None:
         """Compute all that is needed to tell what becomes of the session's entries."""
         target = steering_target(session)
-        self.moved(None, target)
-        for rule in self._book.rules(session.mobile_node):
-            if rule.direction is not Direction.UPLINK:
-                self.moved(rule.policy, target)
+        if _is_steered(session, target):
+            self._moved_plain(target)
+        for rule in self._downlink(session):
+            self._moved_rule(rule, target)
 
-    def moved(self, policy: str | None, target: str) -> tuple[str, ...]:
-        """Return the head-ends from which a policy, or plain steering, leads otherwise."""
-        found = self._moved.get((policy, target))
+    def _downlink(self, session: Session) -> list[FlowRule]:
+        """Return the rules by which packets to the node are steered now."""
+        if session.phase is SessionPhase.DETACH_WAIT:
+            return []
+        rules = self._book.rules(session.mobile_node)
+        return [rule for rule in rules if rule.direction is not Direction.UPLINK]
+
+    def _moved_plain(self, target: str) -> tuple[str, ...]:
+        """Return the head-ends from which plain steering leads otherwise."""
+        return self._moved(None, None, target)
+
+    def _moved_rule(self, rule: FlowRule, target: str) -> tuple[str, ...]:
+        """Return the head-ends that a rule's packets enter at and from which they go otherwise."""
+        return self._moved(rule.policy, rule.match.peer, target)
+
+    def _moved(self, policy: str | None, peer: IPv6Network | None, target: str) -> tuple[str, ...]:
+        key = (policy, peer, target)
+        found = self._known.get(key)
         if found is None:
-            found = self._moved[policy, target] = tuple(
+            entrances = self._after.flows.entrances(peer)
+            found = self._known[key] = tuple(
                 head_end
                 for head_end in self._head_ends
-                if head_end != target and self._differ(policy, head_end, target)
+                if head_end != target
+                and head_end in entrances
+                and self._differ(policy, head_end, target)
             )
         return found
 
@@ -101,17 +120,17 @@ class SessionChanges:
         nothing but steering, by the policies of its rules, and where that leads is known.
         """
         sides = {side for side in (session.serving, session.via) if side is not None}
-        rules = self._book.rules(session.mobile_node)
+        rules = self._downlink(session)
         target = steering_target(session)
         for side in sides:
-            if self._concerned(side, target, rules):
+            if self._concerned(side, session, target):
                 changes.add(
                     side,
                     self._before.entries(side, session, self._book),
                     self._after.entries(side, session, self._book),
                 )
         for binding in session.bindings:
-            for head_end in self.moved(None, target) if target != binding.anchor else ():
+            for head_end in self._moved_plain(target) if target != binding.anchor else ():
                 if head_end in sides:
                     continue
                 entry = self._after.steering(head_end, session, binding, target)
@@ -119,18 +138,21 @@ class SessionChanges:
                     changes.put(head_end, entry)
                 elif self._before.steering(head_end, session, binding, target) is not None:
                     changes.gone(head_end, mobile_key(binding.prefix))
-            for rule in rules if session.phase is not SessionPhase.DETACH_WAIT else ():
+            for rule in rules:
                 for head_end, flow in self._after.flows.downlinks(
-                    rule, self.moved(rule.policy, target), session, binding, target, self._book
+                    rule, self._moved_rule(rule, target), session, binding, target, self._book
                 ):
                     if head_end not in sides:
                         changes.put(head_end, flow)
 
-    def _concerned(self, side: str, target: str, rules: Iterable[FlowRule]) -> bool:
+    def _concerned(self, side: str, session: Session, target: str) -> bool:
+        """Tell whether a router that serves the node, or just did, may have other entries."""
+        if _is_steered(session, target) and side in self._moved_plain(target):
+            return True
+        if any(side in self._moved_rule(rule, target) for rule in self._downlink(session)):
+            return True
+        rules = self._book.rules(session.mobile_node)
         return any(
-            side in self.moved(policy, target)
-            for policy in (None, *(rule.policy for rule in rules))
-        ) or any(
             self._uplink(rule, side) for rule in rules if rule.direction is not Direction.DOWNLINK
         )
 
@@ -164,6 +186,11 @@ class SessionChanges:
             )
             found = self._pairs[key] = (old.lists, old.backup) != (new.lists, new.backup)
         return found
+
+
+def _is_steered(session: Session, target: str) -> bool:
+    """Tell whether any prefix of the session is not where plain routing leads."""
+    return any(binding.anchor != target for binding in session.bindings)
 
 
 def route_changes(

@@ -207,3 +207,29 @@ def test_only_what_a_cut_touches_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert rerouting.at_once == {}
     told = {name: len(put) for name, (put, _) in rerouting.routes.items()}
     assert told == {"n0": 3, "n1": 3, "n2": 2, "n3": 1, "n5": 2}
+
+
+def test_nodes_at_home_cost_no_search() -> None:
+    """Nothing steers to them, so nobody asks which way that would be."""
+    links = (("n0", "n1"), ("n1", "n2"), ("n2", "n3"), ("n3", "n0"))
+    network = Network(
+        ("n0", "n1", "n2", "n3"),
+        tuple(Link(LinkEnd(a, f"to-{b}"), LinkEnd(b, f"to-{a}")) for a, b in links),
+    )
+    topology = with_edges(network)
+    pool = topology.nodes["n0"].pools[0]
+    home = Session(
+        "mn0",
+        "0",
+        "02:00:00:00:00:01",
+        "n0",
+        1,
+        SessionPhase.ACTIVE,
+        RolloutPhase.STABLE,
+        (Binding(IPv6Network((int(pool.network_address), 64)), "n0", 0),),
+        0,
+    )
+    planner = Planner(topology, PARAMETERS)
+    rerouting = planner.reroute(topology, {LinkEnd("n0", "to-n1")}, (home,))
+    assert rerouting.routes
+    assert planner.choices._plain == {}
