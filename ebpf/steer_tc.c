@@ -68,20 +68,21 @@ static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packe
 static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packet,
                                      const struct port *port)
 {
-    u32 reason = parse_ipv6_at(skb, packet, packet->offset);
+    u32 reason = parse_addresses(skb, packet, packet->offset);
     const struct config *settings;
     struct steer *entry;
     u32 zero = 0;
 
     if (reason)
         return TO_KERNEL(reason);
+    reason = parse_length(skb, packet, packet->offset);
     settings = config.lookup(&zero);
     if (!settings)
         return TO_KERNEL(REASON_NO_ENTRY);
     if (is_within(&packet->destination, &settings->sid_block, &settings->sid_block_mask))
         return DROP(REASON_TO_SID_BLOCK);
     if (is_local_scope(&packet->destination) || is_local_scope(&packet->source)) {
-        if (port->detect)
+        if (port->detect && !reason)
             detect_neighbour_discovery(skb, packet, settings);
         return TO_KERNEL(REASON_LOCAL_SCOPE);
     }
@@ -96,6 +97,8 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
             return DROP(REASON_SOURCE_UNBOUND);
         }
     }
+    if (reason)
+        return TO_KERNEL(reason);
     if (settings->has_flows & FLOWS_RULED &&
         (is_ruled(packet->destination.high, 0) ||
          (port->role == PORT_ACCESS && is_ruled(packet->source.high, 1))))
@@ -117,6 +120,8 @@ static __always_inline u32 steer_frame(struct __sk_buff *skb)
     port = port_of(skb, &packet);
     if (port.role != PORT_ACCESS && port.role != PORT_OUTSIDE)
         return TO_KERNEL(REASON_NOT_OUR_PORT);
+    if (is_stacked(&packet))
+        return DROP(REASON_STACKED_TAGS);
     if (packet.ethertype == bpf_htons(ETH_P_IPV6))
         return from_ipv6(skb, &packet, &port);
     if (packet.ethertype == bpf_htons(ETH_P_IP))

@@ -47,6 +47,11 @@ static __always_inline void *at_offset(struct __sk_buff *skb, u64 offset)
     return pointer;
 }
 
+static __always_inline int is_tag(u32 ethertype)
+{
+    return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
 static __always_inline u32 parse_link(struct __sk_buff *skb, struct packet *packet)
 {
     void *data = (void *)(long)skb->data;
@@ -65,8 +70,7 @@ static __always_inline u32 parse_link(struct __sk_buff *skb, struct packet *pack
     if (skb->vlan_present) {
         packet->tagged = 1;
         packet->vlan = skb->vlan_tci & 0xfff;
-    } else if (packet->ethertype == bpf_htons(ETH_P_8021Q) ||
-               packet->ethertype == bpf_htons(ETH_P_8021AD)) {
+    } else if (is_tag(packet->ethertype)) {
         if (data + ETHERNET + TAG > end)
             return REASON_TRUNCATED;
         packet->tagged = 2;
@@ -75,6 +79,13 @@ static __always_inline u32 parse_link(struct __sk_buff *skb, struct packet *pack
         packet->offset = ETHERNET + TAG;
     }
     return 0;
+}
+
+// A tag within a tag. Linux takes priority tags off one after the other: the packet behind them
+// would pass by whoever leaves such a frame to it.
+static __always_inline int is_stacked(const struct packet *packet)
+{
+    return packet->tagged && is_tag(packet->ethertype);
 }
 
 // What a port is to us. An array is looked into without a call, and most frames have no tag.
@@ -93,10 +104,13 @@ static __always_inline struct port port_of(struct __sk_buff *skb, struct packet 
     return found ? *found : none;
 }
 
-static __always_inline u32 parse_ipv6_at(struct __sk_buff *skb, struct packet *packet, u32 offset)
+// The fixed header alone. Who may speak to whom is asked of every packet that has one, before
+// anything that may be wrong with it (`parse_length`): the kernel is more lenient than we are.
+static __always_inline u32 parse_addresses(struct __sk_buff *skb, struct packet *packet,
+                                           u32 offset)
 {
     struct ipv6hdr *ip;
-    u32 first, payload;
+    u32 first;
 
     if (!reach(skb, offset + sizeof(*ip)))
         return REASON_TRUNCATED;
@@ -106,19 +120,33 @@ static __always_inline u32 parse_ipv6_at(struct __sk_buff *skb, struct packet *p
     first = bpf_ntohl(*(__be32 *)ip);
     if (first >> 28 != 6)
         return REASON_NOT_IP;
-    payload = bpf_ntohs(ip->payload_len);
     packet->traffic_class = first >> 20 & 0xff;
     packet->flow_label = first & 0xfffff;
     packet->next_header = ip->nexthdr;
     packet->hop_limit = ip->hop_limit;
-    packet->length = sizeof(*ip) + payload;
+    packet->length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
     __builtin_memcpy(&packet->source, &ip->saddr, 16);
     __builtin_memcpy(&packet->destination, &ip->daddr, 16);
-    if (!payload && (ip->nexthdr == IPPROTO_HOPOPTS || skb->gso_size))
+    return 0;
+}
+
+// Whether all of the packet is in the frame, and what its header says is its length.
+static __always_inline u32 parse_length(struct __sk_buff *skb, const struct packet *packet,
+                                        u32 offset)
+{
+    if (packet->length == sizeof(struct ipv6hdr) &&
+        (packet->next_header == IPPROTO_HOPOPTS || skb->gso_size))
         return REASON_JUMBO;
     if (skb->len < offset + packet->length)
         return REASON_TRUNCATED;
     return 0;
+}
+
+static __always_inline u32 parse_ipv6_at(struct __sk_buff *skb, struct packet *packet, u32 offset)
+{
+    u32 reason = parse_addresses(skb, packet, offset);
+
+    return reason ? reason : parse_length(skb, packet, offset);
 }
 
 static __always_inline u32 parse_ipv4_at(struct __sk_buff *skb, struct packet *packet, u32 offset)

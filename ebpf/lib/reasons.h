@@ -45,6 +45,7 @@ enum reason {
     REASON_OUTER_SOURCE = 35,   // to a SID from an address that is none of the domain's
     REASON_ECN = 36,            // RFC 6040: CE outside, not-ECT inside
     REASON_STORE_FAILED = 37,   // a header was half written
+    REASON_STACKED_TAGS = 38,   // a VLAN tag within a VLAN tag
 };
 
 #endif

@@ -57,10 +57,18 @@ def redestined(frame: bytes, at: int, destination: bytes, hops: int = 1) -> byte
 
 def wrong_ipv6(frame: bytes, at: int, end: int) -> str | None:
     """Why there is no whole IPv6 packet at `at` that ends by `end` (RFC 8200, RFC 2675)."""
+    return no_header(frame, at, end) or wrong_length(frame, at, end)
+
+
+def no_header(frame: bytes, at: int, end: int) -> str | None:
+    """Why there is no fixed IPv6 header at `at`."""
     if end < at + 40:
         return "TRUNCATED"
-    if frame[at] >> 4 != 6:
-        return "NOT_IP"
+    return "NOT_IP" if frame[at] >> 4 != 6 else None
+
+
+def wrong_length(frame: bytes, at: int, end: int) -> str | None:
+    """Why the packet does not end by `end`, or does not say where it ends."""
     payload = frame[at + 4] << 8 | frame[at + 5]
     if not payload and frame[at + 6] == HOP_BY_HOP:
         return "JUMBO"

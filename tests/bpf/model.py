@@ -22,11 +22,13 @@ from tests.bpf.headers import (
     after_tunnel,
     flow_of,
     is_local,
+    no_header,
     one_less,
     redestined,
     routing,
     wrong_ipv4,
     wrong_ipv6,
+    wrong_length,
 )
 from tests.bpf.running import OK, REDIRECT, SHOT
 from tests.bpf.tables import (
@@ -118,6 +120,8 @@ class Model:
         port = self.ports.get((ifindex, vlan))
         if port is None or port.role == CORE:
             return to_kernel("NOT_OUR_PORT")
+        if at == 18 and kind in TAGS:
+            return drop("STACKED_TAGS")
         if kind == IPV6:
             return self._steer6(frame, at, ifindex, vlan, port.role)
         if kind == IPV4:
@@ -125,7 +129,7 @@ class Model:
         return to_kernel("NOT_IP")
 
     def _steer6(self, frame: bytes, at: int, ifindex: int, vlan: int, role: int) -> Expected:
-        wrong = wrong_ipv6(frame, at, len(frame))
+        wrong = no_header(frame, at, len(frame))
         if wrong:
             return to_kernel(wrong)
         source, destination = frame[at + 8 : at + 24], frame[at + 24 : at + 40]
@@ -143,6 +147,9 @@ class Model:
             )
             if key not in self.bindings:
                 return drop("SOURCE_UNBOUND")
+        wrong = wrong_length(frame, at, len(frame))
+        if wrong:
+            return to_kernel(wrong)
         if (destination[:8], False) in self.ruled:
             return to_kernel("FLOW_RULES")
         if role == ACCESS and (source[:8], True) in self.ruled:
@@ -255,9 +262,11 @@ class Model:
         port = self.ports.get((ifindex, vlan))
         if port is None or port.role != CORE:
             return to_kernel("NOT_OUR_PORT")
+        if at == 18 and kind in TAGS:
+            return drop("STACKED_TAGS")
         if kind != IPV6:
             return to_kernel("NOT_IP")
-        wrong = wrong_ipv6(frame, at, len(frame))
+        wrong = no_header(frame, at, len(frame))
         if wrong:
             return to_kernel(wrong)
         sid = self.sids.get(frame[at + 24 : at + 40])
@@ -267,6 +276,9 @@ class Model:
             return to_kernel("OTHER_HOST")
         if self.block is not None and not self.in_block(frame[at + 8 : at + 24]):
             return drop("OUTER_SOURCE")
+        wrong = wrong_length(frame, at, len(frame))
+        if wrong:
+            return to_kernel(wrong)
         length = 40 + (frame[at + 4] << 8 | frame[at + 5])
         following, left, size = frame[at + 6], 0, 0
         if following == FRAGMENT:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from scapy.layers.inet import TCP, IPOption_Router_Alert
+from scapy.layers.inet import TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ND_NS,
@@ -22,6 +22,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrSegmentRouting,
     PadN,
 )
+from scapy.layers.l2 import Dot1Q
 from scapy.packet import Raw
 
 from tests.bpf import scene
@@ -74,6 +75,12 @@ def corpus() -> dict[Target, list[bytes]]:
         at_access(datagram4(scene.IP_NODE, scene.IP_AWAY) / Raw(bytes(1402))),
         at_access(datagram4(scene.IP_NODE, scene.IP_DELIVERED), vlan=9),
         bytes(ether("access0", scene.NODE_MAC) / Raw(b"\0" * 50)),
+        bytes(ether("access0", scene.NODE_MAC, 0) / Dot1Q(vlan=0) / datagram(node, away)),
+        bytes(ether("access0", scene.NODE_MAC, 0) / Dot1Q(vlan=9) / datagram(node, scene.SID_DT6)),
+        *(
+            at_access(IPv6(src=node, dst=to, plen=0, nh=0) / IPv6ExtHdrHopByHop() / UDP())
+            for to in (scene.SID_DT6, away)
+        ),
     ]
     outside = [at_outside(datagram(correspondent, to)) for to in destinations]
     outside += [at_outside(tcp(correspondent, node, hlim=2)), at_outside(tcp(correspondent, away))]

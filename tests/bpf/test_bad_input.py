@@ -23,7 +23,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from tests.bpf import scene
-from tests.bpf.checked import Router, to_kernel
+from tests.bpf.checked import Router, dropped, to_kernel
 from tests.bpf.running import DEVICES
 from tests.bpf.scene import (
     AWAY,
@@ -186,12 +186,64 @@ class TestVersions:
             ether("access0", scene.NODE_MAC) / ARP(),
             Ether(dst=DEVICES["access0"], src=scene.NODE_MAC, type=0x88CC) / Raw(bytes(50)),
             Ether(dst=DEVICES["access0"], src=scene.NODE_MAC, type=46) / Raw(bytes(46)),
-            ether("access0", scene.NODE_MAC, 9) / Dot1Q(vlan=9) / datagram(NODE, AWAY),
         ],
-        ids=["arp", "lldp", "802.3", "two-tags"],
+        ids=["arp", "lldp", "802.3"],
     )
     def test_other_protocols(self, router: Router, link: Packet) -> None:
         to_kernel(router.steer(bytes(link)), "NOT_IP", bytes(link))
+
+
+PADDED = b"\0\1\4\0\0\0\0"
+"""Of a Hop-by-Hop header what follows its next header: no Jumbo Payload, four octets of padding."""
+
+
+def without_length(source: str, destination: str, inner: Packet, following: int = 41) -> Packet:
+    """A packet of payload length 0 that Linux takes all the same: a Hop-by-Hop header follows."""
+    rest = bytes((following,)) + PADDED + bytes(inner)
+    return IPv6(src=source, dst=destination, plen=0, nh=0) / Raw(rest)
+
+
+class TestAroundTheChecks:
+    """What Linux is lenient about is no way past the checks of who may speak to whom."""
+
+    @pytest.mark.parametrize("device", ["access0", "outside0"])
+    @pytest.mark.parametrize("source", [NODE, CORRESPONDENT])
+    def test_a_sid_without_a_length(self, router: Router, device: str, source: str) -> None:
+        link = ether(device, scene.NODE_MAC)
+        frame = bytes(link / without_length(source, SID_DT6, INNER))
+        dropped(router.send("steer", device, frame), "TO_SID_BLOCK", frame)
+
+    def test_a_source_without_a_length(self, router: Router) -> None:
+        frame = at_access(without_length("2001:db8:bad::1", AWAY, UDP(), 17))
+        dropped(router.steer(frame), "SOURCE_UNBOUND", frame)
+        frame = at_core(without_length("2001:db8:bad::1", SID_DT6, INNER))
+        dropped(router.sid(frame), "OUTER_SOURCE", frame)
+
+    def test_a_bound_source_without_a_length_is_the_kernels(self, router: Router) -> None:
+        frame = at_access(without_length(NODE, AWAY, UDP(), 17))
+        to_kernel(router.steer(frame), "JUMBO", frame)
+
+    @pytest.mark.parametrize("claimed", [200, 65535])
+    def test_a_length_beyond_the_frame(self, router: Router, claimed: int) -> None:
+        frame = bytearray(at_access(datagram(NODE, SID_DT6)))
+        struct.pack_into("!H", frame, 18, claimed)
+        dropped(router.steer(bytes(frame)), "TO_SID_BLOCK", bytes(frame))
+
+    @pytest.mark.parametrize("outside", [0x8100, 0x88A8])
+    @pytest.mark.parametrize("within", [0x8100, 0x88A8])
+    @pytest.mark.parametrize("packet", [datagram(NODE, SID_DT6), datagram("2001:db8:bad::1", AWAY)])
+    def test_a_tag_within_a_tag(
+        self, router: Router, outside: int, within: int, packet: Packet
+    ) -> None:
+        for device in ("access0", "outside0", "core0"):
+            link = Ether(dst=DEVICES[device], src=scene.NODE_MAC, type=outside)
+            frame = bytes(link / Dot1Q(vlan=0, type=within) / Dot1Q(vlan=0) / packet)
+            program = "sid" if device == "core0" else "steer"
+            dropped(router.send(program, device, frame), "STACKED_TAGS", frame)
+
+    def test_tags_of_a_vlan_that_is_no_port(self, router: Router) -> None:
+        frame = bytes(ether("access0", scene.NODE_MAC, 5) / Dot1Q(vlan=9) / datagram(NODE, AWAY))
+        to_kernel(router.steer(frame), "NOT_OUR_PORT", frame)
 
 
 def routed(**fields: object) -> bytes:

@@ -50,6 +50,7 @@ class Reason(IntEnum):
     OUTER_SOURCE = 35
     ECN = 36
     STORE_FAILED = 37
+    STACKED_TAGS = 38
 
     @property
     def label(self) -> str:
