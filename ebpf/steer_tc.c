@@ -50,7 +50,8 @@ static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
     return TO_KERNEL(REASON_NO_PATH);
 }
 
-static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packet)
+static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packet,
+                                     const struct port *port)
 {
     u32 reason = parse_ipv4_at(skb, packet, packet->offset);
     struct steer *entry;
@@ -62,6 +63,11 @@ static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packe
     entry = prefixes4.lookup(&address);
     if (!entry)
         return TO_KERNEL(REASON_NO_ENTRY);
+    // Nodes are bound by IPv6 prefixes only: no IPv4 source of theirs may go where entries lead.
+    if (port->role == PORT_ACCESS)
+        return DROP(REASON_SOURCE_UNBOUND);
+    if (is_local_scope4(&packet->source))
+        return DROP(REASON_SOURCE_INVALID);
     return follow(skb, packet, entry, sizeof(struct iphdr));
 }
 
@@ -125,7 +131,7 @@ static __always_inline u32 steer_frame(struct __sk_buff *skb)
     if (packet.ethertype == bpf_htons(ETH_P_IPV6))
         return from_ipv6(skb, &packet, &port);
     if (packet.ethertype == bpf_htons(ETH_P_IP))
-        return from_ipv4(skb, &packet);
+        return from_ipv4(skb, &packet, &port);
     return TO_KERNEL(REASON_NOT_IP);
 }
 

@@ -52,6 +52,8 @@ static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
         return TO_KERNEL(result);
     if (inner.length > outer->length - length)
         return TO_KERNEL(REASON_TRUNCATED);
+    if (is_local_scope(&inner.source))
+        return TO_KERNEL(REASON_LOCAL_SCOPE);
     prefix = inner.destination.high;
     entry = prefixes.lookup(&prefix);
     if (!entry)
@@ -118,6 +120,8 @@ static __always_inline u32 end_dx4(struct __sk_buff *skb, struct packet *outer,
         return TO_KERNEL(result);
     if (inner.length > outer->length - length)
         return TO_KERNEL(REASON_TRUNCATED);
+    if (is_local_scope4(&inner.source) || is_local_scope4(&inner.destination))
+        return TO_KERNEL(REASON_LOCAL_SCOPE);
     if (inner.hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
     ecn = ecn_after(outer->traffic_class & 3, inner.traffic_class & 3);

@@ -83,6 +83,8 @@ static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
     if ((void *)(listed + 1) > (void *)(long)skb->data_end)
         return TO_KERNEL(REASON_TRUNCATED);
     next = *listed;
+    if (is_local_scope(&next))
+        return TO_KERNEL(REASON_LOCAL_SCOPE);
     hop = hop_of(sid, &next, settings);
     if (is_down(hop))
         return TO_KERNEL(REASON_HOP_DOWN);

@@ -149,6 +149,17 @@ static __always_inline u32 parse_ipv6_at(struct __sk_buff *skb, struct packet *p
     return reason ? reason : parse_length(skb, packet, offset);
 }
 
+static __always_inline int is_sound(const struct iphdr *ip)
+{
+    const u32 *word = (const u32 *)ip;
+    u64 sum = (u64)word[0] + word[1] + word[2] + word[3] + word[4];
+
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return sum == 0xffff;
+}
+
 static __always_inline u32 parse_ipv4_at(struct __sk_buff *skb, struct packet *packet, u32 offset)
 {
     struct iphdr *ip;
@@ -165,6 +176,8 @@ static __always_inline u32 parse_ipv4_at(struct __sk_buff *skb, struct packet *p
         return REASON_TRUNCATED;
     if (ip->ihl != 5)
         return REASON_IP_OPTIONS;
+    if (!is_sound(ip))
+        return REASON_BAD_CHECKSUM;
     packet->traffic_class = ip->tos;
     packet->flow_label = 0;
     // A fragment has no ports to look at.
@@ -218,6 +231,14 @@ static __always_inline int is_local_scope(const struct in6 *address)
     if (first == 0xfe && (((u8 *)address)[1] & 0xc0) == 0x80)
         return 1; // link-local
     return !address->high && (!address->low || address->low == __constant_cpu_to_be64(1));
+}
+
+// An IPv4 address that no host may have on another's link: 0/8, 127/8, multicast and above.
+static __always_inline int is_local_scope4(const struct in6 *address)
+{
+    u8 first = *(u8 *)&address->low;
+
+    return !first || first == 127 || first >= 224;
 }
 
 static __always_inline int is_within(const struct in6 *address, const struct in6 *block,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 IPV6, IPV4 = b"\x86\xdd", b"\x08\x00"
 TAGS = (b"\x81\x00", b"\x88\xa8")
 HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS = 0, 43, 44, 60
@@ -85,7 +87,22 @@ def wrong_ipv4(frame: bytes, at: int, end: int) -> str | None:
     words = frame[at] & 15
     if words < 5 or length < 20 or end < at + length:
         return "TRUNCATED"
-    return "IP_OPTIONS" if words > 5 else None
+    if words > 5:
+        return "IP_OPTIONS"
+    return None if sum_of(frame[at : at + 20]) == 0xFFFF else "BAD_CHECKSUM"
+
+
+def sum_of(octets: bytes) -> int:
+    """The sum of 16-bit words in ones' complement (RFC 1071)."""
+    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def is_local4(address: bytes) -> bool:
+    """Tell IPv4 addresses that are no unicast address beyond a link (RFC 6890)."""
+    return address[0] in (0, 127) or address[0] >= 224
 
 
 def routing(frame: bytes, at: int, room: int) -> str | tuple[int, int, int]:

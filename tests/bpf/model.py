@@ -22,6 +22,7 @@ from tests.bpf.headers import (
     after_tunnel,
     flow_of,
     is_local,
+    is_local4,
     no_header,
     one_less,
     redestined,
@@ -125,7 +126,7 @@ class Model:
         if kind == IPV6:
             return self._steer6(frame, at, ifindex, vlan, port.role)
         if kind == IPV4:
-            return self._steer4(frame, at, ifindex)
+            return self._steer4(frame, at, ifindex, port.role)
         return to_kernel("NOT_IP")
 
     def _steer6(self, frame: bytes, at: int, ifindex: int, vlan: int, role: int) -> Expected:
@@ -199,13 +200,17 @@ class Model:
             ((entry.counter, length), (delivery.counter, length)),
         )
 
-    def _steer4(self, frame: bytes, at: int, ifindex: int) -> Expected:
+    def _steer4(self, frame: bytes, at: int, ifindex: int, role: int) -> Expected:
         wrong = wrong_ipv4(frame, at, len(frame))
         if wrong:
             return to_kernel(wrong)
         entry = self.prefixes4.get(frame[at + 16 : at + 20])
         if entry is None:
             return to_kernel("NO_ENTRY")
+        if role == ACCESS:
+            return drop("SOURCE_UNBOUND")
+        if is_local4(frame[at + 12 : at + 16]):
+            return drop("SOURCE_INVALID")
         if frame[:6] != self.devices[ifindex]:
             return to_kernel("OTHER_HOST")
         if entry.action == DROP:
@@ -299,6 +304,8 @@ class Model:
             if sid.flags & PSP and left == 1:
                 return to_kernel("UNKNOWN_BEHAVIOR")
             segment = at + 48 + 16 * (left - 1)
+            if is_local(frame[segment : segment + 16]):
+                return to_kernel("LOCAL_SCOPE")
             moved = frame[at + 40 : at + 43] + bytes((left - 1,)) + frame[at + 44 : at + 40 + size]
             return send_on(
                 redestined(frame, at, frame[segment : segment + 16], bool(sid.ifindex))[: 14 + 40]
@@ -332,6 +339,8 @@ class Model:
         wrong = wrong_ipv6(frame, inner, len(frame)) or wrong_ipv6(frame, inner, end)
         if wrong:
             return to_kernel(wrong)
+        if is_local(frame[inner + 8 : inner + 24]):
+            return to_kernel("LOCAL_SCOPE")
         prefix = frame[inner + 24 : inner + 32]
         entry = self.prefixes.get(prefix)
         if entry is None:
@@ -388,6 +397,8 @@ class Model:
         wrong = wrong_ipv4(frame, inner, len(frame)) or wrong_ipv4(frame, inner, end)
         if wrong:
             return to_kernel(wrong)
+        if is_local4(frame[inner + 12 : inner + 16]) or is_local4(frame[inner + 16 : inner + 20]):
+            return to_kernel("LOCAL_SCOPE")
         if frame[inner + 8] <= 1:
             return to_kernel("HOP_LIMIT")
         mark = after_tunnel(frame[at + 1] >> 4 & 3, frame[inner + 1] & 3)

@@ -270,4 +270,5 @@ class TestOtherHost:
     )
     def test_it_is_left_alone(self, router: Router, destination: str, packet: Packet) -> None:
         frame = bytes(Ether(dst=destination, src=scene.NODE_MAC) / packet)
-        to_kernel(router.steer(frame), "OTHER_HOST", frame)
+        device = "access0" if IPv6 in packet else "outside0"
+        to_kernel(router.steer(frame, device), "OTHER_HOST", frame)

@@ -38,6 +38,7 @@ from tests.bpf.scene import (
     SID_DX4,
     at_access,
     at_core,
+    at_outside,
     datagram,
     datagram4,
     ether,
@@ -66,10 +67,11 @@ class TestCutShort:
     @pytest.mark.parametrize("version", [4, 6])
     def test_at_an_access_port(self, router: Router, version: int, vlan: int | None) -> None:
         packet = datagram(NODE, AWAY) if version == 6 else datagram4(IP_NODE, IP_AWAY)
-        whole = at_access(packet, vlan)
+        device, at_port = ("access0", at_access) if version == 6 else ("outside0", at_outside)
+        whole = at_port(packet, vlan)
         for length in range(18 if vlan else LEAST[version], len(whole)):
-            to_kernel(router.steer(whole[:length]), "TRUNCATED", whole[:length])
-        assert router.steer(whole).reasons == ("STEERED",)
+            to_kernel(router.steer(whole[:length], device), "TRUNCATED", whole[:length])
+        assert router.steer(whole, device).reasons == ("STEERED",)
 
     @pytest.mark.parametrize("vlan", [None, 8])
     @pytest.mark.parametrize("sid", [SID_DT6, scene.SID_X, scene.SID_END, scene.SID_MAP])
@@ -294,6 +296,14 @@ class TestRoutingHeader:
         frame = with_bytes(routed(), {14 + 40 + 5: 1 << bit})
         to_kernel(router.sid(frame), "SRH_FLAGS", frame)
 
+    @pytest.mark.parametrize("segment", ["::", "::1", "ff02::1", "ff0e::1", "fe80::1"])
+    @pytest.mark.parametrize("sid", [scene.SID_X, scene.SID_END, scene.SID_END_TO])
+    def test_a_next_segment_that_nobody_forwards(
+        self, router: Router, sid: str, segment: str
+    ) -> None:
+        frame = at_core(to_sid(sid, INNER, after=(segment, SEGMENTS[0])))
+        to_kernel(router.sid(frame), "LOCAL_SCOPE", frame)
+
     def test_the_tag_does_not_matter(self, router: Router) -> None:
         assert router.sid(routed(tag=0xFFFF)).reasons == ("ENDPOINT",)
 
@@ -388,8 +398,8 @@ class TestEntries:
 
     def test_ipv4_is_not_delivered_here(self, router: Router) -> None:
         assert router.tables.prefixes4[scene.IP_DELIVERED] == Steer(DELIVER)
-        frame = at_access(datagram4(IP_NODE, scene.IP_DELIVERED))
-        to_kernel(router.steer(frame), "NO_PATH", frame)
+        frame = at_outside(datagram4(IP_NODE, scene.IP_DELIVERED))
+        to_kernel(router.steer(frame, "outside0"), "NO_PATH", frame)
 
     @pytest.mark.parametrize("action", [0, 4, 255, 2**32 - 1])
     def test_an_action_we_do_not_know(self, router: Router, action: int) -> None:

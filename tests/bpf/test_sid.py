@@ -227,6 +227,15 @@ class TestDecapsulation:
         frame = at_core(to_sid(SID_DT6, datagram(CORRESPONDENT, destination)))
         to_kernel(router.sid(frame), "NOT_HERE", frame)
 
+    @pytest.mark.parametrize("source", ["::", "::1", "ff02::1", "fe80::1"])
+    @pytest.mark.parametrize("destination", [NODE, scene.MOVED, scene.LEFT])
+    def test_a_source_that_no_router_forwards_is_the_kernels(
+        self, router: Router, source: str, destination: str
+    ) -> None:
+        """RFC 4291 sections 2.5 and 2.7: an endpoint is a router to what it finds."""
+        frame = at_core(to_sid(SID_DT6, datagram(source, destination)))
+        to_kernel(router.sid(frame), "LOCAL_SCOPE", frame)
+
     def test_packets_to_a_node_that_just_left_are_dropped(self, router: Router) -> None:
         frame = at_core(to_sid(SID_DT6, datagram(CORRESPONDENT, scene.LEFT)))
         dropped(router.sid(frame), "NODE_LEFT", frame)
@@ -303,6 +312,20 @@ class TestIPv4:
         packet = datagram4(IP_CORRESPONDENT, IP_NODE, ttl=hop_limit)
         frame = at_core(to_sid(SID_DX4, packet, following=4))
         to_kernel(router.sid(frame), "HOP_LIMIT", frame)
+
+    @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"])
+    def test_addresses_that_no_router_forwards_are_the_kernels(
+        self, router: Router, address: str
+    ) -> None:
+        for inner in (datagram4(address, IP_NODE), datagram4(IP_CORRESPONDENT, address)):
+            frame = at_core(to_sid(SID_DX4, inner, following=4))
+            to_kernel(router.sid(frame), "LOCAL_SCOPE", frame)
+
+    def test_a_wrong_checksum_is_the_kernels_to_see(self, router: Router) -> None:
+        inner = datagram4(IP_CORRESPONDENT, IP_NODE)
+        inner.chksum = IP(bytes(inner)).chksum ^ 0x0101
+        frame = at_core(to_sid(SID_DX4, inner, following=4))
+        to_kernel(router.sid(frame), "BAD_CHECKSUM", frame)
 
     def test_ipv6_is_not_for_it(self, router: Router) -> None:
         frame = at_core(to_sid(SID_DX4, INNER))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Network
 
 import pytest
-from scapy.layers.inet import UDP
+from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
@@ -23,6 +23,7 @@ from tests.netns.wired import (
     CORE_PORT,
     DT6,
     FAR,
+    FAR4,
     LEFT_HOP,
     NODE,
     NODE_MAC,
@@ -46,7 +47,15 @@ def wired() -> Iterator[Router]:
     with wired_router() as made:
         prefix = IPv6Network("2001:db8:2::/64")
         segments = SEGMENTS[:1]
-        made.put(FastSteering(prefix, EncapMode.ENCAP, segments, SOURCE, CORE_PORT, LEFT_HOP, 1500))
+        network = IPv4Network(f"{FAR4}/32")
+        encap = Seg6Encap(EncapMode.ENCAP, segments)
+        made.put(
+            FastSteering(prefix, EncapMode.ENCAP, segments, SOURCE, CORE_PORT, LEFT_HOP, 1500),
+            Route(network, next_hops=(NextHop(CORE_PORT),), encap=encap),
+        )
+        entry = made.maps.get("prefixes", prefix.network_address.packed[:8])
+        assert entry is not None
+        made.maps.put("prefixes4", {network.network_address.packed: entry})
         yield made
 
 
@@ -94,6 +103,10 @@ def frames(mark: Raw) -> dict[str, tuple[Packet, Reason]]:
         "a source": (plain / spoofed(mark), Reason.SOURCE_UNBOUND),
         "a source, no length": (
             plain / without_length(STRANGER, FAR, 17, UDP(sport=5, dport=6) / mark),
+            Reason.SOURCE_UNBOUND,
+        ),
+        "a source of IPv4": (
+            plain / IP(src="9.9.9.9", dst=FAR4) / UDP(sport=5, dport=6) / mark,
             Reason.SOURCE_UNBOUND,
         ),
         "a source, two tags": (tagged(spoofed(mark)), Reason.STACKED_TAGS),

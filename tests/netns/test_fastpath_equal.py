@@ -215,7 +215,7 @@ def test_head_end_of_ipv4(wired: Router, segments: tuple[IPv6Address, ...]) -> N
     steer(wired, EncapMode.ENCAP, segments)
     inner = ETHERNET + outer_length(EncapMode.ENCAP, len(segments))
     for packet in INNER_4.values():
-        slow, quick = wired.both(NODE_PORT, packet, Reason.STEERED)
+        slow, quick = wired.both(NODE_PORT, packet, Reason.STEERED, Facing.OUTSIDE)
         check(slow, quick, inner, HEAD_END_4)
 
 
