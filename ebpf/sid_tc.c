@@ -35,7 +35,7 @@ static __always_inline u32 at_sid(struct __sk_buff *skb, struct packet *packet)
     case SID_END_X:
         return end(skb, packet, &routing, sid, settings);
     case SID_END_DT6:
-        return end_dt6(skb, packet, &routing, sid);
+        return end_dt6(skb, packet, &routing, sid, settings);
     case SID_END_DX4:
         return end_dx4(skb, packet, &routing, sid);
     case SID_END_MAP:

@@ -39,7 +39,7 @@ static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
             return TO_KERNEL(REASON_NOT_HERE);
         if (to->mtu && greatest(skb, packet, header) > to->mtu)
             return TO_KERNEL(REASON_OVERSIZE);
-        if (packet->tagged && bpf_skb_vlan_pop(skb))
+        if (unframe(skb, packet, packet->offset + packet->length))
             return TO_KERNEL(REASON_ADJUST_FAILED);
         if (decrement(skb, packet, ETHERNET))
             return DROP(REASON_STORE_FAILED);

@@ -44,6 +44,19 @@ def one_less(header: bytes) -> bytes:
     return header[:8] + bytes((header[8] - 1, header[9], check >> 8, check & 0xFF)) + header[12:20]
 
 
+def remarked(header: bytes, mark: int) -> bytes:
+    """An IPv4 header with another ECN field and its checksum updated by equation 3 of RFC 1624."""
+    old, new = header[0] << 8 | header[1], header[0] << 8 | header[1] & 0xFC | mark
+    if old == new:
+        return header
+    check = (~(header[10] << 8 | header[11]) & 0xFFFF) + (~old & 0xFFFF) + new
+    while check > 0xFFFF:
+        check = (check & 0xFFFF) + (check >> 16)
+    return (
+        new.to_bytes(2, "big") + header[2:10] + (~check & 0xFFFF).to_bytes(2, "big") + header[12:]
+    )
+
+
 def redestined(frame: bytes, at: int, destination: bytes, hops: int = 1) -> bytes:
     """The frame without its tag, with hop limit - `hops` and another destination."""
     return (

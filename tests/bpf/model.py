@@ -26,12 +26,13 @@ from tests.bpf.headers import (
     no_header,
     one_less,
     redestined,
+    remarked,
     routing,
     wrong_ipv4,
     wrong_ipv6,
     wrong_length,
 )
-from tests.bpf.running import OK, REDIRECT, SHOT
+from tests.bpf.running import DEVICES, NEIGHBOURS_4, OK, REDIRECT, SHOT
 from tests.bpf.tables import (
     ACCESS,
     CORE,
@@ -100,6 +101,7 @@ class Model:
                 key=lambda item: -item[0].prefixlen,
             )
         ]
+        self.routes = [(IPv6Network(locator), hop) for locator, hop in tables.routes.items()]
         self.block = tables.sid_block
         if self.block is not None:
             self._mask = int(self.block.netmask)
@@ -184,7 +186,7 @@ class Model:
                 ports = frame[at + 40 : at + 44] if following in (6, 17) and length >= 44 else b""
                 about = (following, ports)
             traffic_class = (frame[at] & 15) << 4 | frame[at + 1] >> 4
-            inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :]
+            inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 : at + length]
             return self._encap(
                 entry, frame[:12], inner, length, 41, traffic_class, (source, destination, *about)
             )
@@ -195,7 +197,7 @@ class Model:
             return to_kernel("OVERSIZE")
         return deliver(
             frame[:12],
-            frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :],
+            frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 : at + length],
             delivery,
             ((entry.counter, length), (delivery.counter, length)),
         )
@@ -226,7 +228,7 @@ class Model:
             protocol = frame[at + 9]
             ports = frame[at + 20 : at + 24] if protocol in (6, 17) and length >= 24 else b""
             about = (protocol, ports)
-        inner = one_less(frame[at : at + 20]) + frame[at + 20 :]
+        inner = one_less(frame[at : at + 20]) + frame[at + 20 : at + length]
         flow = (frame[at + 12 : at + 16], frame[at + 16 : at + 20], *about)
         return self._encap(entry, frame[:12], inner, length, 4, frame[at + 1], flow)
 
@@ -296,6 +298,7 @@ class Model:
                 return to_kernel(answer)
             following, left, size = answer
         end = at + length
+        padded, frame = frame, frame[:end]
         if sid.behavior in (END, END_X):
             if frame[at + 7] <= 1:
                 return to_kernel("HOP_LIMIT")
@@ -321,9 +324,9 @@ class Model:
                 redestined(frame, at, octets(sid.mapped), bool(sid.ifindex)), sid, length
             )
         if sid.behavior == END_DT6:
-            return self._dt6(frame, at, sid, (following, left, size), end, length)
+            return self._dt6(padded, at, sid, (following, left, size), end, length)
         if sid.behavior == END_DX4:
-            return self._dx4(frame, at, sid, (following, left, size), end, length)
+            return self._dx4(padded, at, sid, (following, left, size), end, length)
         return to_kernel("UNKNOWN_BEHAVIOR")
 
     def _dt6(
@@ -351,11 +354,11 @@ class Model:
             path = self.paths.get(entry.path)
             if path is None:
                 return to_kernel("NO_PATH")
-            if not path.flags & REDIRECTABLE:
+            if not path.flags & REDIRECTABLE and not self._same_hop(path):
                 return to_kernel("NOT_IN_PLACE")
             if frame[at + 7] <= 1:
                 return to_kernel("HOP_LIMIT")
-            moved = redestined(frame, at, octets(path.last))
+            moved = redestined(frame[:end], at, octets(path.last))
             counted = counts((sid.counter, length), (path.counter, length))
             return Expected(REDIRECT, "REDIRECTED", moved, counted)
         delivery = self.deliveries.get(prefix)
@@ -376,6 +379,7 @@ class Model:
             + frame[inner + 8 :]
         )
         size = 40 + (packet[4] << 8 | packet[5])
+        packet = packet[:size]
         return deliver(
             frame[:12],
             packet,
@@ -383,12 +387,21 @@ class Model:
             ((sid.counter, length), (entry.counter, size), (delivery.counter, size)),
         )
 
+    def _same_hop(self, path: Path) -> bool:
+        """Tell whether the way to a path's last segment begins as the path does."""
+        last = int.from_bytes(octets(path.last), "big")
+        towards = {
+            hop
+            for network, hop in self.routes
+            if last >> 128 - network.prefixlen
+            == int(network.network_address) >> 128 - network.prefixlen
+        }
+        return bool(path.hop) and towards == {path.hop}
+
     def _dx4(
         self, frame: bytes, at: int, sid: Sid, found: tuple[int, int, int], end: int, length: int
     ) -> Expected:
         following, left, size = found
-        if not sid.ifindex:
-            return to_kernel("UNKNOWN_BEHAVIOR")
         if left:
             return to_kernel("SEGMENTS_LEFT")
         if following != 4:
@@ -401,14 +414,20 @@ class Model:
             return to_kernel("LOCAL_SCOPE")
         if frame[inner + 8] <= 1:
             return to_kernel("HOP_LIMIT")
+        neighbour = NEIGHBOURS_4.get(sid.next_hop)
+        if neighbour is None:
+            return to_kernel("NOT_HERE")
+        size = frame[inner + 2] << 8 | frame[inner + 3]
+        if size > neighbour.mtu:
+            return to_kernel("OVERSIZE")
         mark = after_tunnel(frame[at + 1] >> 4 & 3, frame[inner + 1] & 3)
         if mark is None:
             return drop("ECN")
-        if mark != frame[inner + 1] & 3:
-            return to_kernel("INNER")
-        packet = one_less(frame[inner : inner + 20]) + frame[inner + 20 :]
+        header = remarked(one_less(frame[inner : inner + 20]), mark)
+        link = mac(neighbour.mac) + mac(DEVICES[neighbour.device]) + IPV4
         counted = counts((sid.counter, length))
-        return Expected(REDIRECT, "DELIVERED", frame[:12] + IPV4 + packet, counted)
+        packet = header + frame[inner + 20 : inner + size]
+        return Expected(REDIRECT, "DELIVERED", link + packet, counted)
 
 
 def counts(*each: tuple[int, int]) -> tuple[tuple[int, int], ...]:

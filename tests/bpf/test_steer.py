@@ -291,6 +291,33 @@ class TestTag:
         assert outcome.reasons == ("STEERED",)
 
 
+class TestTrailer:
+    """What follows a packet in its frame is not its own, and goes no further (RFC 8200 3)."""
+
+    @pytest.mark.parametrize("more", [1, 22, 1500])
+    @pytest.mark.parametrize("vlan", [None, 9])
+    @pytest.mark.parametrize("destination", [AWAY, scene.PEER_NODE])
+    def test_it_is_left_behind(
+        self, router: Router, more: int, vlan: int | None, destination: str
+    ) -> None:
+        frame = at_access(datagram(NODE, destination), vlan)
+        without = router.steer(frame)
+        outcome = router.steer(frame + b"t" * more)
+        assert outcome == without
+        assert outcome.verdict == REDIRECT
+
+    @pytest.mark.parametrize("vlan", [None, 9])
+    def test_that_of_ipv4(self, router: Router, vlan: int | None) -> None:
+        frame = at_outside(datagram4(IP_NODE, IP_AWAY), vlan)
+        without = router.steer(frame, "outside0")
+        assert without.reasons == ("STEERED",)
+        assert router.steer(frame + b"t" * 18, "outside0") == without
+
+    def test_it_stays_when_the_packet_is_left_to_the_kernel(self, router: Router) -> None:
+        frame = at_access(datagram(NODE, CORRESPONDENT)) + b"t" * 9
+        to_kernel(router.steer(frame), "NO_ENTRY", frame)
+
+
 class TestDelivery:
     """The destination is at a port of this router."""
 

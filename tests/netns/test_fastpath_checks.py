@@ -7,7 +7,7 @@ lenient there, and a program that left the frame to it would let it in.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -17,6 +17,7 @@ from scapy.packet import Packet, Raw
 
 from srv6dmm.dataplane.fastpath.objects import Facing, FastSteering
 from srv6dmm.dataplane.fastpath.reasons import Reason
+from srv6dmm.dataplane.objects import NextHop, Route, Seg6Encap
 from srv6dmm.model.sid import EncapMode
 from tests.netns.wired import (
     ACCESS_MAC,
@@ -25,12 +26,14 @@ from tests.netns.wired import (
     FAR,
     FAR4,
     LEFT_HOP,
+    NEIGHBOUR,
     NODE,
     NODE_MAC,
     NODE_PORT,
     SEGMENTS,
     SOURCE,
     Router,
+    link,
     wired_router,
 )
 
@@ -123,6 +126,22 @@ def test_what_is_refused_comes_out_nowhere(wired: Router, name: str) -> None:
         before = wired.fast.reasons()[reason]
         assert wired.comes_out(NODE_PORT, sent, mark, FOLLOWER) == []
         assert wired.fast.reasons()[reason] == before + 1
+
+
+@pytest.mark.parametrize("source", ["::", "::1", "fe80::77", "ff02::1"])
+def test_what_no_router_forwards_no_endpoint_does(wired: Router, source: str) -> None:
+    """Sources that mean somebody else behind the next link: the kernel decides, as without us."""
+    mark = wired.mark()
+    inner = IPv6(src=source, dst=NODE) / UDP(sport=1, dport=2) / Raw(mark)
+    sent = bytes(link(CORE_PORT) / IPv6(src=NEIGHBOUR, dst=str(DT6), nh=41) / inner)
+    follower = IPv6(src=NEIGHBOUR, dst=str(DT6), nh=41) / INNER
+    kernels = wired.comes_out(CORE_PORT, sent, mark, follower)
+    with wired.programs():
+        before = wired.fast.reasons()
+        assert wired.comes_out(CORE_PORT, sent, mark, follower) == kernels
+        after = wired.fast.reasons()
+    assert after[Reason.LOCAL_SCOPE] > before[Reason.LOCAL_SCOPE]
+    assert after[Reason.DELIVERED] == before[Reason.DELIVERED] + 1, "the follower alone"
 
 
 @pytest.mark.parametrize("name", [name for name in frames(Raw(b"")) if "SID" in name])

@@ -21,7 +21,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrSegmentRouting,
 )
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from srv6dmm.dataplane.fastpath.objects import (
@@ -40,6 +40,7 @@ from tests.netns.wired import (
     CORE_MAC,
     CORE_PORT,
     DT6,
+    DX4,
     END,
     END_X,
     FAR,
@@ -53,6 +54,7 @@ from tests.netns.wired import (
     SEGMENTS,
     SOURCE,
     Router,
+    link,
     wired_router,
 )
 
@@ -238,11 +240,17 @@ def test_flow_labels_keep_flows_together_and_apart(wired: Router) -> None:
     assert len(set(labels[:-1])) >= 31
 
 
-def at_sid(sid: IPv6Address, behind: tuple[IPv6Address, ...], before: int, **fields: int) -> Packet:
+def at_sid(
+    sid: IPv6Address,
+    behind: tuple[IPv6Address, ...],
+    before: int,
+    following: int = 41,
+    **fields: int,
+) -> Packet:
     """Return outer headers of a packet now at a SID: `behind` follow, `before` came before."""
     listed = [*behind[::-1], sid, *SEGMENTS[:before]]
     return IPv6(src=NEIGHBOUR, dst=str(sid), nh=43, **fields) / IPv6ExtHdrSegmentRouting(
-        nh=41,
+        nh=following,
         len=2 * len(listed),
         segleft=len(behind),
         lastentry=len(listed) - 1,
@@ -278,6 +286,83 @@ def test_decapsulation(wired: Router, before: int | None, name: str) -> None:
     check(slow, quick, ETHERNET)
 
 
+@pytest.mark.parametrize("before", [None, 0, 1, 2])
+@pytest.mark.parametrize("name", INNER_4)
+def test_decapsulation_of_ipv4(wired: Router, before: int | None, name: str) -> None:
+    inner = INNER_4[name].copy()
+    inner.src, inner.dst = FAR4, NODE4
+    if before is None:
+        packet: Packet = IPv6(src=NEIGHBOUR, dst=str(DX4), nh=4, hlim=9) / inner
+    else:
+        packet = at_sid(DX4, (), before, hlim=9, following=4) / inner
+    slow, quick = wired.both(CORE_PORT, packet, Reason.DELIVERED)
+    assert len(quick) < len(packet)
+    check(slow, quick, ETHERNET)
+
+
+TRAILED = {
+    "steer": (NODE_PORT, INNER["udp"], Reason.STEERED),
+    "end": (CORE_PORT, at_sid(END, SEGMENTS[:2], 0, hlim=9) / TO_NODE, Reason.ENDPOINT),
+    "end.x": (CORE_PORT, at_sid(END_X, SEGMENTS[:2], 0, hlim=9) / TO_NODE, Reason.ENDPOINT),
+    "dt6": (CORE_PORT, at_sid(DT6, (), 0, hlim=9) / TO_NODE, Reason.DELIVERED),
+    "dx4": (
+        CORE_PORT,
+        at_sid(DX4, (), 0, hlim=9, following=4) / IP(src=FAR4, dst=NODE4) / UDP(sport=5, dport=4),
+        Reason.DELIVERED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAILED)
+def test_what_follows_a_packet_in_its_frame_stays_behind(wired: Router, name: str) -> None:
+    """Octets of somebody's memory, as like as not: the kernel forwards none of them either."""
+    steer(wired, EncapMode.ENCAP, SEGMENTS[:1])
+    port, packet, reason = TRAILED[name]
+    slow, quick = wired.both(port, packet, reason, trailer=b"trailer " * 20)
+    inner = ETHERNET + outer_length(EncapMode.ENCAP, 1)
+    check(slow, quick, inner, HEAD_END if name == "steer" else ENDPOINT)
+    assert b"trailer" not in quick
+
+
+TAGS = (Dot1Q(vlan=0), Dot1Q(vlan=0, prio=5))
+
+
+@pytest.mark.parametrize("tag", TAGS, ids=["0", "priority"])
+@pytest.mark.parametrize("name", TRAILED)
+def test_a_priority_tag(wired: Router, name: str, tag: Packet) -> None:
+    """IEEE 802.1Q: such a frame is of no VLAN, and its tag goes no further."""
+    steer(wired, EncapMode.ENCAP, SEGMENTS[:1])
+    port, packet, reason = TRAILED[name]
+    slow, quick = wired.both(port, tag / packet, reason)
+    inner = ETHERNET + outer_length(EncapMode.ENCAP, 1)
+    check(slow, quick, inner, HEAD_END if name == "steer" else ENDPOINT)
+
+
+@pytest.mark.parametrize("fields", [{}, {"flags": "DF"}], ids=["any", "df"])
+def test_ipv4_too_large_to_deliver_is_the_kernels(wired: Router, fields: dict[str, str]) -> None:
+    """It is cut up, or its sender is told: nothing larger than the port takes is sent to it."""
+    inner = IP(src=FAR4, dst=NODE4, **fields) / UDP(sport=1, dport=2) / Raw(bytes(1473))
+    mark = wired.mark()
+    packet = IPv6(src=NEIGHBOUR, dst=str(DX4), nh=4) / inner
+    follower = IPv6(src=NEIGHBOUR, dst=str(DT6), nh=41) / TO_NODE
+    wired.space.ip("link", "set", CORE_PORT, "mtu", "3000")
+    wired.left.ip("link", "set", "l0", "mtu", "3000")
+    try:
+        with wired.programs():
+            before = wired.fast.reasons()[Reason.OVERSIZE]
+            sent = bytes(link(CORE_PORT) / packet / Raw(mark))
+            found = wired.comes_out(CORE_PORT, sent, mark, follower)
+            assert wired.fast.reasons()[Reason.OVERSIZE] == before + 1
+    finally:
+        wired.left.ip("link", "set", "l0", "mtu", "1500")
+        wired.space.ip("link", "set", CORE_PORT, "mtu", "1500")
+    if fields:
+        assert found == []
+    else:
+        (last,) = found
+        assert Ether(last)[IP].frag > 0
+
+
 NOT_ECT, ECT1, ECT0, CE = range(4)
 
 
@@ -285,7 +370,7 @@ NOT_ECT, ECT1, ECT0, CE = range(4)
     ("outer", "inner"), [pair for pair in itertools.product(range(4), range(4)) if pair != (CE, 0)]
 )
 def test_ecn_at_decapsulation(wired: Router, outer: int, inner: int) -> None:
-    """The kernel's End.DT6 forgets the outer field; the programs do RFC 6040 section 4.2."""
+    """The kernel's endpoints forget the outer field; the programs do RFC 6040 section 4.2."""
     payload = IPv6(src=FAR, dst=NODE, tc=0xB8 | inner, fl=5) / UDP(sport=5002, dport=4001)
     packet = IPv6(src=NEIGHBOUR, dst=str(DT6), nh=41, tc=0x40 | outer) / payload
     slow, quick = wired.both(CORE_PORT, packet, Reason.DELIVERED)
@@ -293,6 +378,21 @@ def test_ecn_at_decapsulation(wired: Router, outer: int, inner: int) -> None:
     intended = Frame(slow)
     assert slow[ETHERNET + 1] >> 4 & 3 == inner
     intended[ETHERNET + 1] = slow[ETHERNET + 1] & 0xCF | expected << 4
+    assert bytes(intended).hex(" ") == quick.hex(" ")
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"), [pair for pair in itertools.product(range(4), range(4)) if pair != (CE, 0)]
+)
+def test_ecn_at_decapsulation_of_ipv4(wired: Router, outer: int, inner: int) -> None:
+    payload = IP(src=FAR4, dst=NODE4, tos=0xB8 | inner, ttl=9) / UDP(sport=5002, dport=4001)
+    packet = IPv6(src=NEIGHBOUR, dst=str(DX4), nh=4, tc=0x40 | outer) / payload
+    slow, quick = wired.both(CORE_PORT, packet, Reason.DELIVERED)
+    expected = CE if outer == CE else ECT1 if (outer, inner) == (ECT1, ECT0) else inner
+    intended = Ether(slow)
+    assert intended[IP].tos == 0xB8 | inner
+    intended[IP].tos = 0xB8 | expected
+    del intended[IP].chksum
     assert bytes(intended).hex(" ") == quick.hex(" ")
 
 

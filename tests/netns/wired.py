@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 from scapy.layers.l2 import Ether
@@ -55,7 +55,7 @@ BLOCK = IPv6Network("fc00::/16")
 SOURCE = IPv6Address("fc00:9::1")
 NEIGHBOUR = "fc00:8::1"
 SEGMENTS = tuple(IPv6Address(f"fc00:{index}::e00{index}") for index in (3, 1, 2))
-END, END_X, DT6 = (IPv6Address(f"fc00:9:0:{code}::") for code in ("e00", "f01", "d06"))
+END, END_X, DT6, DX4 = (IPv6Address(f"fc00:9:0:{it}::") for it in ("e00", "f01", "d06", "d04"))
 NODE_HOP, LEFT_HOP = IPv6Address("fe80::9"), IPv6Address("fe80::2")
 
 
@@ -63,6 +63,7 @@ class Router:
     """Both ways through one router: `node` is at its access port, `left` at its core port."""
 
     def __init__(self, router: Space, node: Space, left: Space) -> None:
+        self.space, self.left = router, left
         self.kernel = LinuxKernel(router.name)
         pins.mount()
         self.place = pins.directory(router.name)
@@ -92,11 +93,11 @@ class Router:
         """Return a payload that no frame had before."""
         return f"packet {next(self._numbers):06}".encode()
 
-    def through(self, port: str, packet: Packet, mark: bytes = b"") -> bytes:
+    def through(self, port: str, packet: Packet, mark: bytes = b"", trailer: bytes = b"") -> bytes:
         """Send a packet into a port; return the one frame with its payload that comes out."""
         mark = mark or self.mark()
         self._waiting()
-        frame = bytes(link(port) / packet / Raw(mark))
+        frame = bytes(link(port) / packet / Raw(mark)) + trailer
         self.taps[port].send(frame)
         return self._out(frame, mark)
 
@@ -147,17 +148,22 @@ class Router:
         return [found for found in seen if mark in found and found != frame]
 
     def both(
-        self, port: str, packet: Packet, reason: Reason, facing: Facing = Facing.ACCESS
+        self,
+        port: str,
+        packet: Packet,
+        reason: Reason,
+        facing: Facing = Facing.ACCESS,
+        trailer: bytes = b"",
     ) -> tuple[bytes, bytes]:
         """Return what the kernel and what the programs make of a packet.
 
         The latter must count the given reason: else the kernel has forwarded it once more.
         """
         mark = self.mark()
-        slow = self.through(port, packet, mark)
+        slow = self.through(port, packet, mark, trailer)
         with self.programs(facing):
             before = self.fast.reasons()
-            quick = self.through(port, packet, mark)
+            quick = self.through(port, packet, mark, trailer)
             after = self.fast.reasons()
         counted = {one: after[one] - before[one] for one in after if after[one] != before[one]}
         assert counted.get(reason) == 1, f"{packet.summary()}: counted as {counted}"
@@ -229,7 +235,15 @@ def wired_router() -> Iterator[Router]:
                 FastSid(END, Behavior.END),
                 FastSid(END_X, Behavior.END_X, CORE_PORT, LEFT_HOP),
                 FastSid(DT6, Behavior.END_DT6),
+                FastSid(DX4, Behavior.END_DX4, None, IPv4Address(NODE4)),
+                Route(
+                    IPv6Network((DX4, 128)),
+                    next_hops=(NextHop(CORE_PORT),),
+                    encap=Seg6Local(Behavior.END_DX4, next_hop4=IPv4Address(NODE4)),
+                ),
             )
+            router.ip("route", "add", f"{NODE4}/32", "dev", NODE_PORT)
+            router.ip("neigh", "add", NODE4, "lladdr", NODE_MAC, "dev", NODE_PORT)
             yield made
         finally:
             made.close()

@@ -215,7 +215,12 @@ def binding_of(found: BindingKey, interfaces: InterfaceTable) -> FastBinding:
 
 
 def sid(item: FastSid, interfaces: InterfaceTable) -> Sid:
-    """Return the element of `sids`, without a counter. Raises NoSuchInterface."""
+    """Return the element of `sids`, without a counter.
+
+    Raises NoSuchInterface; ValueError for an End.DX4 with an interface.
+    """
+    if item.behavior is Behavior.END_DX4 and item.interface is not None:
+        raise ValueError(f"{item.sid}: End.DX4 finds its interface by the kernel's routes")
     next_hop = item.next_hop or NO_ADDRESS
     if isinstance(next_hop, IPv4Address):
         next_hop = IPv6Address(next_hop.packed + bytes(12))
@@ -235,7 +240,7 @@ def sid_of(address: IPv6Address, found: Sid, interfaces: InterfaceTable) -> Fast
     if behavior is None:
         return None
     next_hop: IPv6Address | IPv4Address | None = found.next_hop
-    if behavior is Behavior.END_DX4 and found.ifindex:
+    if behavior is Behavior.END_DX4:
         next_hop = IPv4Address(found.next_hop.packed[:4])
     return FastSid(
         address,
