@@ -105,8 +105,7 @@ class Entries:
         }
         self._paths.adopt(paths, used)
         self._ways.clear()
-        taken = {number for number, key in enumerate(self._owners) if key is not None}
-        return taken | {path.counter for path in paths.values()}
+        return self.counters
 
     def _elements(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every entry of both maps."""
@@ -195,8 +194,23 @@ class Entries:
 
     def _sweep(self) -> None:
         """Forget paths nobody names any more; their elements stay until they are written anew."""
-        if self._paths.forget_unused():
+        gone = self._paths.forget_unused()
+        if gone:
             self._ways.clear()
+            self.free(path.counter for path in gone)
+
+    def free(self, counters: Iterable[int]) -> None:
+        """Set counters to zero and let them be taken again."""
+        counted = [number for number in counters if number]
+        self._maps.zero_counters(counted)
+        for number in counted:
+            self._counters.give_back(number)
+
+    @property
+    def counters(self) -> set[int]:
+        """The counters of prefixes and paths."""
+        owned = {number for number, key in enumerate(self._owners) if key is not None}
+        return owned | {path.counter for path in self._paths.by_id.values()}
 
     @property
     def hops(self) -> set[int]:

@@ -113,12 +113,23 @@ class FastPath:
     def tidy(self) -> None:
         """Delete what a predecessor that was killed wrote in vain. For the agent only."""
         self._entries.tidy()
+        self._maps.zero_counters(self._unowned())
         used = self._entries.hops
         used |= {Sid.unpack(value).hop for value in self._maps.read_all("sids").values()}
         used |= {
             int.from_bytes(value, "little") for value in self._maps.read_all("routes").values()
         }
         self._hops.keep(used)
+
+    def _unowned(self) -> list[int]:
+        """Return the counters that are nobody's and say something all the same."""
+        owned = self._entries.counters | set(self._sids.values())
+        return [
+            number
+            for first in range(0, self._maps.size("counters"), SLICE)
+            for number, _ in self._maps.changed_counters(first, SLICE, b"")[1]
+            if number not in owned
+        ]
 
     def reasons(self) -> dict[Reason, int]:
         """Return how many packets were counted under each reason, since the maps were made."""
@@ -295,15 +306,8 @@ class FastPath:
         self._ruled.difference_update(keys["ruled"])
         if keys["ruled"] and not self._ruled:
             failures += self._guard(FastSettings(None).identity, self._write_config)
-        self._free(free)
+        self._entries.free(free)
         return failures
-
-    def _free(self, counters: list[int]) -> None:
-        """Set counters to zero and let them be taken again."""
-        counted = [number for number in counters if number]
-        self._maps.zero_counters(counted)
-        for number in counted:
-            self._counters.give_back(number)
 
     def _close_port(self, port: FastPort) -> None:
         index = self._interfaces.index(port.interface)
