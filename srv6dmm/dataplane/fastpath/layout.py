@@ -127,11 +127,13 @@ def assertions() -> str:
     lines = []
     for name, layout in STRUCTURES.items():
         lines.append(f'_Static_assert(sizeof(struct {name}) == {layout.size}, "{name}");')
-        lines += [
-            f"_Static_assert(__builtin_offsetof(struct {name}, {member}) == {offset}, "
-            f'"{name}.{member}");'
-            for member, offset in layout.offsets.items()
-        ]
+        ends = [*layout.offsets.values(), layout.size][1:]
+        for (member, offset), end in zip(layout.offsets.items(), ends, strict=True):
+            lines.append(
+                f"_Static_assert(__builtin_offsetof(struct {name}, {member}) == {offset} && "
+                f"sizeof(((struct {name} *)0)->{member}) == {end - offset}, "
+                f'"{name}.{member}");'
+            )
     return "\n".join(lines) + "\n"
 
 
