@@ -68,6 +68,7 @@ _ROUTER = {
     "drift": 0,
     "mode": "ebpf",
     "fast_path": {"steered": 1200, "delivered": 1180, "no-entry": 31},
+    "sids": [{"sid": "fc00:0:1:d06::", "behavior": "End.DT6", "packets": 1180, "bytes": 212400}],
 }
 _PATH = {
     "from": "br1",
@@ -159,6 +160,16 @@ class FailureShape(BaseModel):
     reason: str
 
 
+class SidTrafficShape(BaseModel):
+    """Packets at one SID, since it has an entry in the fast path."""
+
+    model_config = ConfigDict(extra="forbid")
+    sid: str
+    behavior: str
+    packets: int
+    bytes: int = Field(description="With outer headers, as they came.")
+
+
 class RouterShape(BaseModel):
     """A router, and how far its agent has come."""
 
@@ -179,6 +190,9 @@ class RouterShape(BaseModel):
     )
     fast_path: dict[str, int] = Field(
         description="Packets by reason, newest telling; empty without a fast path."
+    )
+    sids: list[SidTrafficShape] = Field(
+        description="What the fast path counted at the router's own SIDs, those without left out."
     )
 
 

@@ -7,6 +7,7 @@ from ipaddress import IPv6Network
 from typing import Any
 
 from srv6dmm import codec
+from srv6dmm.controller.hub import RouterStatus
 from srv6dmm.controller.service import Controller
 from srv6dmm.core.mobility import preferred_binding
 from srv6dmm.core.paths import NoPath
@@ -126,16 +127,22 @@ def nodes_view(controller: Controller, after: str, limit: int) -> dict[str, Any]
 
 def routers_view(controller: Controller) -> list[dict[str, Any]]:
     """Return every router's status in name order."""
-    return [codec.to_builtins(status) for status in controller.routers()]
+    return [_router(status) for status in controller.routers()]
 
 
 def router_view(controller: Controller, router: str) -> dict[str, Any]:
     """Return one router's status. Raises Refusal `unknown-router`."""
     for status in controller.routers():
         if status.name == router:
-            view: dict[str, Any] = codec.to_builtins(status)
-            return view
+            return _router(status)
     raise unknown_router(router)
+
+
+def _router(status: RouterStatus) -> dict[str, Any]:
+    view: dict[str, Any] = codec.to_builtins(status)
+    for counted in view["sids"]:
+        counted["bytes"] = counted.pop("octets")
+    return view
 
 
 def unknown_router(router: str) -> Refusal:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.model.wire import PrefixTraffic, Telemetry
+from srv6dmm.model.wire import PrefixTraffic, SidTraffic, Telemetry
 
 MAX_PREFIXES = 1000
 """In one message: some 80 kB. The rest waits for the next."""
@@ -27,6 +27,9 @@ class Counting(Protocol):
 
     def counted(self) -> list[tuple[int, IPv6Network | None, Counter]]:
         """Return (number, whose it is, value) of counters that changed since the last call."""
+
+    def sid_traffic(self) -> tuple[SidTraffic, ...]:
+        """Return what was counted at every local SID that counted anything."""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class Meter:
         """Counters with news, oldest news first."""
         self._gone: dict[IPv6Network, None] = {}
         self._told: dict[str, int] | None = None
+        self._told_sids: tuple[SidTraffic, ...] = ()
         self._told_at = clock()
 
     def start_over(self) -> None:
@@ -56,6 +60,7 @@ class Meter:
         self._untold = dict.fromkeys(self._known)
         self._gone.clear()
         self._told = None
+        self._told_sids = ()
 
     def read(self) -> Telemetry | None:
         """Read the counters; return what is new, or None. Raises OSError.
@@ -70,8 +75,12 @@ class Meter:
         numbers = [number for number, _ in zip(self._untold, range(MAX_PREFIXES), strict=False)]
         gone = [prefix for prefix, _ in zip(self._gone, range(MAX_PREFIXES), strict=False)]
         silent_s = now - self._told_at
-        if reasons == self._told and not numbers and not gone and silent_s < LONGEST_SILENCE_S:
+        counted = self._source.sid_traffic()
+        sids = counted if counted != self._told_sids else None
+        quiet = reasons == self._told and sids is None and not numbers and not gone
+        if quiet and silent_s < LONGEST_SILENCE_S:
             return None
+        self._told_sids = counted
         self._told_at = now
         self._told = reasons
         for number in numbers:
@@ -79,7 +88,7 @@ class Meter:
         for prefix in gone:
             del self._gone[prefix]
         told = tuple(self._traffic(self._known[number], now) for number in numbers)
-        return Telemetry(reasons, told, tuple(gone))
+        return Telemetry(reasons, told, tuple(gone), sids=sids)
 
     def _take(self, number: int, prefix: IPv6Network | None, counter: Counter, now: float) -> None:
         known = self._known.get(number)

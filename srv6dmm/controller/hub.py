@@ -31,6 +31,7 @@ from srv6dmm.model.wire import (
     LinkReport,
     ModeReport,
     Report,
+    SidTraffic,
     Telemetry,
     Welcome,
 )
@@ -64,6 +65,8 @@ class RouterStatus:
     """As its agent said last; None when it never connected."""
     fast_path: dict[str, int]
     """Packets by reason, of a router with a fast path."""
+    sids: tuple[SidTraffic, ...] = ()
+    """What its fast path counted at its own SIDs."""
 
 
 @dataclass(slots=True)
@@ -374,6 +377,7 @@ class Hub:
                 drift=channel.drift,
                 mode=channel.mode,
                 fast_path=self.traffic.reasons(name),
+                sids=self.traffic.sids(name),
             )
             for name, channel in sorted(self._channels.items())
         ]

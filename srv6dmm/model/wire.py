@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
+from srv6dmm.model.sid import Behavior
 
 PROTOCOL = 3
 
@@ -146,6 +147,17 @@ class PrefixTraffic:
 
 
 @dataclass(frozen=True, slots=True)
+class SidTraffic:
+    """What a router's fast path did at one of its SIDs, since the SID has an entry there."""
+
+    sid: IPv6Address
+    behavior: Behavior
+    packets: int
+    octets: int
+    """With outer headers, as they came."""
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """What the fast path counted; said when something changed, and every ten seconds.
 
@@ -158,6 +170,8 @@ class Telemetry:
     """Prefixes whose counts changed."""
     gone: tuple[IPv6Network, ...]
     """Prefixes without an entry now; to be forgotten before `prefixes` is taken in."""
+    sids: tuple[SidTraffic, ...] | None = None
+    """Local SIDs that have counted, all of them; None: as was said before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from srv6dmm.dataplane.fastpath.layout import Counter, Path, Steer
 from srv6dmm.dataplane.fastpath.objects import FastDrop, FastSid, FastSteering
 from srv6dmm.dataplane.fastpath.tables import Limits
 from srv6dmm.model.sid import Behavior, EncapMode
+from srv6dmm.model.wire import SidTraffic
 from tests.bpf.calls import Map
 
 pytestmark = pytest.mark.root
@@ -149,7 +150,11 @@ def test_the_counter_of_a_sid_is_no_prefix_s(router: Router) -> None:
     router.fast.put([FastSid(IPv6Address("fc00:0:1::e00"), Behavior.END)])
     router.count(1, 3, 400, 9)
     assert set(router.news()) == {None}
-    assert Meter(router.fast).read() is not None
+    told = Meter(router.fast).read()
+    assert told is not None
+    copies = router.counters.copies
+    sid = SidTraffic(IPv6Address("fc00:0:1::e00"), Behavior.END, 3 * copies, 400 * copies)
+    assert told.sids == (sid,)
 
 
 def test_slices_together_are_everything(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:

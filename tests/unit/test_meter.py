@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.agent.meter import LONGEST_SILENCE_S, MAX_PREFIXES, Meter
 from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.model.wire import PrefixTraffic, Telemetry
+from srv6dmm.model.sid import Behavior
+from srv6dmm.model.wire import PrefixTraffic, SidTraffic, Telemetry
 
 P, Q = IPv6Network("2001:db8:1::/64"), IPv6Network("2001:db8:2::/64")
 
@@ -18,11 +19,15 @@ class Router:
     def __init__(self) -> None:
         self.now = 100.0
         self.counts: dict[Reason, int] = {Reason.STEERED: 0}
+        self.sids: tuple[SidTraffic, ...] = ()
         self.changed: list[tuple[int, IPv6Network | None, Counter]] = []
         self.meter = Meter(self, lambda: self.now)
 
     def reasons(self) -> dict[Reason, int]:
         return self.counts
+
+    def sid_traffic(self) -> tuple[SidTraffic, ...]:
+        return self.sids
 
     def counted(self) -> list[tuple[int, IPv6Network | None, Counter]]:
         changed, self.changed = self.changed, []
@@ -122,3 +127,18 @@ def test_who_listens_anew_is_told_everything() -> None:
     assert told is not None
     assert told.reasons == {"steered": 5}
     assert {one.prefix: one.packets for one in told.prefixes} == {P: 5, Q: 6}
+
+
+def test_sids_are_told_when_they_counted_something() -> None:
+    router = Router()
+    router.meter.read()
+    end = SidTraffic(IPv6Address("fc00:1:0:e00::"), Behavior.END, 3, 400)
+    router.sids = (end,)
+    assert router.meter.read() == Telemetry({}, (), (), sids=(end,))
+    assert router.meter.read() is None
+    router.counts = {Reason.NO_ENTRY: 1}
+    assert router.meter.read() == Telemetry({"no-entry": 1}, (), ()), "of SIDs there is no news"
+    router.meter.start_over()
+    assert router.meter.read() == Telemetry({"no-entry": 1}, (), (), sids=(end,))
+    router.sids = ()
+    assert router.meter.read() == Telemetry({"no-entry": 1}, (), (), sids=())

@@ -51,6 +51,7 @@ from srv6dmm.dataplane.fastpath.reasons import Reason
 from srv6dmm.dataplane.fastpath.ring import Ring
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
 from srv6dmm.dataplane.objects import Identity, KernelFailure
+from srv6dmm.model.wire import SidTraffic
 
 _BOUND = (1).to_bytes(4, "little")
 _CONFIG_KEY = bytes(4)
@@ -343,6 +344,20 @@ class FastPath:
             for key, number in self._sids.items()
             if number in counted
         }
+
+    def sid_traffic(self) -> tuple[SidTraffic, ...]:
+        """Return what was handled at each SID that handled any, by outer packets, in their order.
+
+        Raises OSError.
+        """
+        found = {key: Sid.unpack(value) for key, value in self._maps.read_all("sids").items()}
+        counted = self._maps.counters({sid.counter for sid in found.values()} - {0})
+        told = []
+        for key, sid in sorted(found.items()):
+            behavior, counter = values.behavior_of(sid.behavior), counted.get(sid.counter)
+            if behavior is not None and counter is not None and counter.packets:
+                told.append(SidTraffic(IPv6Address(key), behavior, counter.packets, counter.octets))
+        return tuple(told)
 
     def _read_everything(self) -> dict[Identity, FastObject]:
         self._interfaces.refresh()

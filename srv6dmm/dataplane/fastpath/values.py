@@ -64,6 +64,11 @@ def facing(role: int) -> Facing | None:
     return _FACING.get(PortRole(role)) if role in set(PortRole) else None
 
 
+def behavior_of(code: int) -> Behavior | None:
+    """Return the behavior of a codepoint; None for one that no plan has."""
+    return _BEHAVIORS.get(SidCode(code)) if code in set(SidCode) else None
+
+
 def prefix_key(prefix: IPv6Network) -> tuple[str, bytes]:
     """Return the map a prefix belongs into, and its key there."""
     if prefix.prefixlen == 64:
@@ -236,7 +241,7 @@ def sid(item: FastSid, interfaces: InterfaceTable) -> Sid:
 
 def sid_of(address: IPv6Address, found: Sid, interfaces: InterfaceTable) -> FastSid | None:
     """Return the entry that an element of `sids` is; None for a behavior we do not know."""
-    behavior = _BEHAVIORS.get(SidCode(found.behavior)) if found.behavior in set(SidCode) else None
+    behavior = behavior_of(found.behavior)
     if behavior is None:
         return None
     next_hop: IPv6Address | IPv4Address | None = found.next_hop
