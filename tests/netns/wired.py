@@ -63,7 +63,7 @@ class Router:
     """Both ways through one router: `node` is at its access port, `left` at its core port."""
 
     def __init__(self, router: Space, node: Space, left: Space) -> None:
-        self.space, self.left = router, left
+        self.space, self.node, self.left = router, node, left
         self.kernel = LinuxKernel(router.name)
         pins.mount()
         self.place = pins.directory(router.name)
