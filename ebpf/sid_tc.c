@@ -6,7 +6,7 @@
 
 static __always_inline u32 at_sid(struct __sk_buff *skb, struct packet *packet)
 {
-    u32 reason = parse_ipv6_at(skb, packet, packet->offset);
+    u32 reason = parse_addresses(skb, packet, packet->offset);
     const struct config *settings;
     struct routing routing;
     struct sid *sid;
@@ -24,6 +24,9 @@ static __always_inline u32 at_sid(struct __sk_buff *skb, struct packet *packet)
     if (settings->sid_block_mask.high &&
         !is_within(&packet->source, &settings->sid_block, &settings->sid_block_mask))
         return DROP(REASON_OUTER_SOURCE);
+    reason = parse_length(skb, packet, packet->offset);
+    if (reason)
+        return TO_KERNEL(reason);
     reason = parse_routing(skb, packet, &routing);
     if (reason)
         return TO_KERNEL(reason);
@@ -32,7 +35,7 @@ static __always_inline u32 at_sid(struct __sk_buff *skb, struct packet *packet)
     case SID_END_X:
         return end(skb, packet, &routing, sid, settings);
     case SID_END_DT6:
-        return end_dt6(skb, packet, &routing, sid);
+        return end_dt6(skb, packet, &routing, sid, settings);
     case SID_END_DX4:
         return end_dx4(skb, packet, &routing, sid);
     case SID_END_MAP:
@@ -50,6 +53,8 @@ static __always_inline u32 sid_frame(struct __sk_buff *skb)
         return TO_KERNEL(reason);
     if (port_of(skb, &packet).role != PORT_CORE)
         return TO_KERNEL(REASON_NOT_OUR_PORT);
+    if (is_stacked(&packet))
+        return DROP(REASON_STACKED_TAGS);
     if (packet.ethertype != bpf_htons(ETH_P_IPV6))
         return TO_KERNEL(REASON_NOT_IP);
     return at_sid(skb, &packet);

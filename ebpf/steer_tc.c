@@ -44,7 +44,7 @@ static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
             return TO_KERNEL(REASON_NOT_HERE);
         if (to->mtu && greatest(skb, packet, header) > to->mtu)
             return TO_KERNEL(REASON_OVERSIZE);
-        if (packet->tagged && bpf_skb_vlan_pop(skb))
+        if (unframe(skb, packet, packet->offset + packet->length))
             return TO_KERNEL(REASON_ADJUST_FAILED);
         if (decrement(skb, packet, ETHERNET))
             return DROP(REASON_STORE_FAILED);
@@ -55,7 +55,8 @@ static __always_inline u32 follow(struct __sk_buff *skb, struct packet *packet,
     return TO_KERNEL(REASON_NO_PATH);
 }
 
-static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packet)
+static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packet,
+                                     const struct port *port)
 {
     u32 reason = parse_ipv4_at(skb, packet, packet->offset);
     struct steer *entry;
@@ -67,13 +68,18 @@ static __always_inline u32 from_ipv4(struct __sk_buff *skb, struct packet *packe
     entry = prefixes4.lookup(&address);
     if (!entry)
         return TO_KERNEL(REASON_NO_ENTRY);
+    // Nodes are bound by IPv6 prefixes only: no IPv4 source of theirs may go where entries lead.
+    if (port->role == PORT_ACCESS)
+        return DROP(REASON_SOURCE_UNBOUND);
+    if (is_local_scope4(&packet->source))
+        return DROP(REASON_SOURCE_INVALID);
     return follow(skb, packet, entry, sizeof(struct iphdr), REASON_NODE_LEFT);
 }
 
 static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packet,
                                      const struct port *port)
 {
-    u32 reason = parse_ipv6_at(skb, packet, packet->offset);
+    u32 reason = parse_addresses(skb, packet, packet->offset);
     const struct steer *entry = 0;
     const struct config *settings;
     u32 dropped = REASON_NODE_LEFT;
@@ -83,13 +89,14 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
 
     if (reason)
         return TO_KERNEL(reason);
+    reason = parse_length(skb, packet, packet->offset);
     settings = config.lookup(&zero);
     if (!settings)
         return TO_KERNEL(REASON_NO_ENTRY);
     if (is_within(&packet->destination, &settings->sid_block, &settings->sid_block_mask))
         return DROP(REASON_TO_SID_BLOCK);
     if (is_local_scope(&packet->destination) || is_local_scope(&packet->source)) {
-        if (port->detect)
+        if (port->detect && !reason)
             detect_neighbour_discovery(skb, packet, settings);
         return TO_KERNEL(REASON_LOCAL_SCOPE);
     }
@@ -104,6 +111,8 @@ static __always_inline u32 from_ipv6(struct __sk_buff *skb, struct packet *packe
             return DROP(REASON_SOURCE_UNBOUND);
         }
     }
+    if (reason)
+        return TO_KERNEL(reason);
     sets = settings->has_flows;
     if (port->role != PORT_ACCESS)
         sets &= ~FLOWS_UPLINK; // of sources that nobody has checked
@@ -134,10 +143,12 @@ static __always_inline u32 steer_frame(struct __sk_buff *skb)
     port = port_of(skb, &packet);
     if (port.role != PORT_ACCESS && port.role != PORT_OUTSIDE)
         return TO_KERNEL(REASON_NOT_OUR_PORT);
+    if (is_stacked(&packet))
+        return DROP(REASON_STACKED_TAGS);
     if (packet.ethertype == bpf_htons(ETH_P_IPV6))
         return from_ipv6(skb, &packet, &port);
     if (packet.ethertype == bpf_htons(ETH_P_IP))
-        return from_ipv4(skb, &packet);
+        return from_ipv4(skb, &packet, &port);
     return TO_KERNEL(REASON_NOT_IP);
 }
 

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from srv6dmm.controller import measure
 from srv6dmm.controller.arrivals import OUTCOMES
+from srv6dmm.controller.hub import RouterStatus
 from srv6dmm.controller.service import Controller
 from srv6dmm.controller.traffic import outcome_of
 from srv6dmm.model.plan import SteeringEntry
@@ -123,7 +124,20 @@ class ControllerCollector(Collector):
             "Packets at the ports of the fast path, each under one reason",
             labels=["router", "reason", "outcome"],
         )
+        sid_packets = CounterMetricFamily(
+            "srv6dmm_sid_packets",
+            "Packets that the fast path handled at a router's SIDs",
+            labels=["router", "behavior"],
+        )
+        sid_octets = CounterMetricFamily(
+            "srv6dmm_sid_bytes",
+            "Bytes of these packets, outer headers included",
+            labels=["router", "behavior"],
+        )
         for status in self._controller.routers():
+            for behavior, counted in _by_behavior(status).items():
+                sid_packets.add_metric([status.name, behavior], counted[0])
+                sid_octets.add_metric([status.name, behavior], counted[1])
             for reason, count in sorted(status.fast_path.items()):
                 packets.add_metric([status.name, reason, outcome_of(reason)], count)
             connected.add_metric([status.name], float(status.connected))
@@ -134,7 +148,8 @@ class ControllerCollector(Collector):
             silent.add_metric([status.name], lists[status.name])
         for router, count in sorted(self._steering_entries().items()):
             steering.add_metric([router], count)
-        yield from (connected, applied, failed, drift, steering, silent, packets)
+        yield from (connected, applied, failed, drift, steering, silent)
+        yield from (packets, sid_packets, sid_octets)
 
     def _steering_entries(self) -> dict[str, int]:
         """Return the planned steering entries of every head-end.
@@ -157,6 +172,15 @@ class ControllerCollector(Collector):
                 moving[router] = moving.get(router, 0) + found
         total = sum(away.values())
         return {name: total - away.get(name, 0) + moving.get(name, 0) for name in head_ends}
+
+
+def _by_behavior(status: RouterStatus) -> dict[str, tuple[int, int]]:
+    """Return (packets, bytes) by behavior: a label for each SID would be one for each link."""
+    found: dict[str, tuple[int, int]] = {}
+    for one in status.sids:
+        packets, octets = found.get(one.behavior.value, (0, 0))
+        found[one.behavior.value] = packets + one.packets, octets + one.octets
+    return found
 
 
 class Metrics:

@@ -69,6 +69,7 @@ _ROUTER = {
     "mode": "ebpf",
     "fast_path": {"steered": 1200, "delivered": 1180, "no-entry": 31},
     "silent_lists": [["fc00:0:c3:e00::", "fc00:0:a2:d06::"]],
+    "sids": [{"sid": "fc00:0:1:d06::", "behavior": "End.DT6", "packets": 1180, "bytes": 212400}],
 }
 _PATH = {
     "from": "br1",
@@ -160,6 +161,16 @@ class FailureShape(BaseModel):
     reason: str
 
 
+class SidTrafficShape(BaseModel):
+    """Packets at one SID, since it has an entry in the fast path."""
+
+    model_config = ConfigDict(extra="forbid")
+    sid: str
+    behavior: str
+    packets: int
+    bytes: int = Field(description="With outer headers, as they came.")
+
+
 class RouterShape(BaseModel):
     """A router, and how far its agent has come."""
 
@@ -183,6 +194,9 @@ class RouterShape(BaseModel):
     )
     silent_lists: list[list[str]] = Field(
         description="Segment lists that do not answer this head-end's probes: not in use."
+    )
+    sids: list[SidTrafficShape] = Field(
+        description="What the fast path counted at the router's own SIDs, those without left out."
     )
 
 

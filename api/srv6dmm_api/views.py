@@ -142,6 +142,8 @@ def router_view(controller: Controller, router: str) -> dict[str, Any]:
 
 def _router(controller: Controller, status: RouterStatus) -> dict[str, Any]:
     view: dict[str, Any] = codec.to_builtins(status)
+    for counted in view["sids"]:
+        counted["bytes"] = counted.pop("octets")
     view["silent_lists"] = sorted(
         [str(sid) for sid in known.segments]
         for known in controller.state.lists_silent

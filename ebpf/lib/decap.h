@@ -23,9 +23,11 @@ static __always_inline int ecn_after(u32 outer, u32 inner)
     return inner;
 }
 
-static __always_inline u32 strip(struct __sk_buff *skb, struct packet *outer, u32 length, u64 flags)
+// `end`: of the inner packet in the frame.
+static __always_inline u32 strip(struct __sk_buff *skb, struct packet *outer, u32 length, u32 end,
+                                 u64 flags)
 {
-    if (outer->tagged && bpf_skb_vlan_pop(skb))
+    if (unframe(skb, outer, end))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     if (bpf_skb_adjust_room(skb, -(s32)length, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | flags))
         return outer->tagged ? DROP(REASON_STORE_FAILED) : TO_KERNEL(REASON_ADJUST_FAILED);
@@ -33,7 +35,8 @@ static __always_inline u32 strip(struct __sk_buff *skb, struct packet *outer, u3
 }
 
 static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
-                                   struct routing *routing, struct sid *sid)
+                                   struct routing *routing, struct sid *sid,
+                                   const struct config *settings)
 {
     u32 length = sizeof(struct ipv6hdr) + routing->length;
     struct packet inner;
@@ -52,6 +55,8 @@ static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
         return TO_KERNEL(result);
     if (inner.length > outer->length - length)
         return TO_KERNEL(REASON_TRUNCATED);
+    if (is_local_scope(&inner.source))
+        return TO_KERNEL(REASON_LOCAL_SCOPE);
     prefix = inner.destination.high;
     entry = prefixes.lookup(&prefix);
     if (!entry)
@@ -64,7 +69,7 @@ static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
 
         if (!path || !path->header_length)
             return TO_KERNEL(REASON_NO_PATH);
-        return redirect_late(skb, outer, path, sid);
+        return redirect_late(skb, outer, path, sid, settings);
     }
     to = deliveries.lookup(&prefix);
     if (!to)
@@ -77,7 +82,7 @@ static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
     ecn = ecn_after(outer->traffic_class & 3, inner.traffic_class & 3);
     if (ecn < 0)
         return DROP(REASON_ECN);
-    result = strip(skb, outer, length, 0);
+    result = strip(skb, outer, length, inner.offset + inner.length, 0);
     if (result)
         return result;
     inner.ethertype = bpf_htons(ETH_P_IPV6);
@@ -96,19 +101,54 @@ static __always_inline u32 end_dt6(struct __sk_buff *skb, struct packet *outer,
     return deliver(skb, to);
 }
 
+// The ECN field of an IPv4 header, checksum included.
+static __always_inline int remark(struct __sk_buff *skb, u32 at, u32 traffic_class, u32 ecn)
+{
+    __be16 old = bpf_htons(0x4500 | traffic_class);
+    __be16 new = bpf_htons(0x4500 | (traffic_class & 0xfc) | ecn);
+
+    if (bpf_l3_csum_replace(skb, at + 10, old, new, 2))
+        return -1;
+    return bpf_skb_store_bytes(skb, at, &new, sizeof(new), BPF_F_RECOMPUTE_CSUM);
+}
+
+// Who is next on the way to the next hop, by the kernel's routes and neighbours, or why it is not
+// for us to send there.
+static __always_inline u32 look_up4(struct __sk_buff *skb, const struct packet *inner,
+                                    __be32 next_hop, struct bpf_fib_lookup *found)
+{
+    u32 size = greatest(skb, inner, sizeof(struct iphdr));
+
+    found->family = 2; // AF_INET
+    found->ifindex = skb->ifindex;
+    found->tot_len = size > 0xffff ? 0xffff : size;
+    found->tos = inner->traffic_class & 0xfc;
+    found->l4_protocol = inner->next_header;
+    found->ipv4_src = inner->source.low;
+    found->ipv4_dst = next_hop;
+    switch (bpf_fib_lookup(skb, found, sizeof(*found), 0)) {
+    case BPF_FIB_LKUP_RET_SUCCESS:
+        return 0;
+    case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+        return REASON_OVERSIZE;
+    }
+    return REASON_NOT_HERE;
+}
+
 static __always_inline u32 end_dx4(struct __sk_buff *skb, struct packet *outer,
                                    struct routing *routing, struct sid *sid)
 {
     u32 length = sizeof(struct ipv6hdr) + routing->length;
+    struct bpf_fib_lookup hop = {};
+    struct {
+        u8 mac[ETH_ALEN];
+        u8 source_mac[ETH_ALEN];
+    } link;
     __be16 ethertype = bpf_htons(ETH_P_IP);
-    __be32 next_hop = sid->next_hop.high;
-    u32 ifindex = sid->ifindex;
     struct packet inner;
     u32 result;
     int ecn;
 
-    if (!ifindex)
-        return TO_KERNEL(REASON_UNKNOWN_BEHAVIOR);
     if (routing->left)
         return TO_KERNEL(REASON_SEGMENTS_LEFT);
     if (routing->next_header != IPPROTO_IPIP)
@@ -118,22 +158,29 @@ static __always_inline u32 end_dx4(struct __sk_buff *skb, struct packet *outer,
         return TO_KERNEL(result);
     if (inner.length > outer->length - length)
         return TO_KERNEL(REASON_TRUNCATED);
+    if (is_local_scope4(&inner.source) || is_local_scope4(&inner.destination))
+        return TO_KERNEL(REASON_LOCAL_SCOPE);
     if (inner.hop_limit <= 1)
         return TO_KERNEL(REASON_HOP_LIMIT);
+    inner.offset = outer->offset + length;
+    result = look_up4(skb, &inner, sid->next_hop.high, &hop);
+    if (result)
+        return TO_KERNEL(result);
     ecn = ecn_after(outer->traffic_class & 3, inner.traffic_class & 3);
     if (ecn < 0)
         return DROP(REASON_ECN);
-    if (ecn != (inner.traffic_class & 3))
-        return TO_KERNEL(REASON_INNER);
-    result = strip(skb, outer, length, DECAP_L3_IPV4);
+    result = strip(skb, outer, length, inner.offset + inner.length, DECAP_L3_IPV4);
     if (result)
         return result;
     inner.ethertype = ethertype;
+    __builtin_memcpy(link.mac, hop.dmac, ETH_ALEN);
+    __builtin_memcpy(link.source_mac, hop.smac, ETH_ALEN);
     if (decrement(skb, &inner, ETHERNET) ||
-        bpf_skb_store_bytes(skb, 12, &ethertype, sizeof(ethertype), 0))
+        (ecn != (inner.traffic_class & 3) && remark(skb, ETHERNET, inner.traffic_class, ecn)) ||
+        bpf_skb_store_bytes(skb, 12, &ethertype, sizeof(ethertype), 0) || addressed(skb, &link))
         return DROP(REASON_STORE_FAILED);
     count(sid->counter, outer->length);
-    return send_to4(ifindex, next_hop, REASON_DELIVERED);
+    return redirected(bpf_redirect(hop.ifindex, 0), REASON_DELIVERED);
 }
 
 #endif

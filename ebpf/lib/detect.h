@@ -5,6 +5,28 @@
 
 #include "parse.h"
 
+// Of all nodes together so many events in a gap, below what the ring buffer holds: addresses are
+// free to whoever makes them up. In `quiet` under a key that no link-layer address is, as the time
+// the gap began (milliseconds) and a count. Lost updates of other CPUs do not matter.
+#define TOGETHER (1ULL << 48)
+#define MOST_EVENTS 256
+#define COUNT_BITS 16
+
+static __always_inline int is_flood(u64 now, u32 gap)
+{
+    u64 key = TOGETHER;
+    u64 *seen = quiet.lookup(&key);
+    u64 next = now << COUNT_BITS | 1;
+
+    if (seen && now - (*seen >> COUNT_BITS) < gap) {
+        if ((*seen & ((1 << COUNT_BITS) - 1)) >= MOST_EVENTS)
+            return 1;
+        next = *seen + 1;
+    }
+    quiet.update(&key, &next);
+    return 0;
+}
+
 static __always_inline void tell(struct __sk_buff *skb, const struct packet *packet,
                                  const struct config *settings, u32 kind, const void *address)
 {
@@ -16,6 +38,8 @@ static __always_inline void tell(struct __sk_buff *skb, const struct packet *pac
     __builtin_memcpy(&node, packet->mac, ETH_ALEN);
     last = quiet.lookup(&node);
     if (last && now - *last < settings->event_gap_ms)
+        return;
+    if (is_flood(now, settings->event_gap_ms))
         return;
     __builtin_memcpy(event.mac, packet->mac, ETH_ALEN);
     __builtin_memcpy(event.address, address, 16);

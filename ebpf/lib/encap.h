@@ -27,9 +27,9 @@ static __always_inline u32 flow_label_of(struct __sk_buff *skb, const struct pac
         u32 ports = 0;
 
         if (packet->next_header == IPPROTO_TCP || packet->next_header == IPPROTO_UDP) {
-            void *at = (void *)(long)skb->data + packet->offset + header;
+            void *at = data_of(skb) + packet->offset + header;
 
-            if (packet->length >= header + 4 && at + 4 <= (void *)(long)skb->data_end)
+            if (packet->length >= header + 4 && at + 4 <= data_end(skb))
                 ports = *(u32 *)at;
         }
         hash += ((u64)packet->next_header << 32 | ports) * 0xc4ceb9fe1a85ec53ULL;
@@ -51,7 +51,7 @@ static __always_inline u32 greatest(struct __sk_buff *skb, const struct packet *
     } else if (packet->next_header == IPPROTO_TCP) {
         u8 *at = at_offset(skb, packet->offset + header);
 
-        if ((void *)at + 13 <= (void *)(long)skb->data_end)
+        if ((void *)at + 13 <= data_end(skb))
             upper = (at[12] >> 4) * 4;
     }
     return header + upper + size;
@@ -65,7 +65,7 @@ static __always_inline int decrement(struct __sk_buff *skb, const struct packet 
     if (packet->ethertype == bpf_htons(ETH_P_IPV6)) {
         u8 *ip = at_offset(skb, at);
 
-        if ((void *)(ip + 8) > (void *)(long)skb->data_end)
+        if ((void *)(ip + 8) > data_end(skb))
             return -1;
         ip[7] = packet->hop_limit - 1;
         return 0;
@@ -84,8 +84,8 @@ static __always_inline int decrement(struct __sk_buff *skb, const struct packet 
 static __always_inline int write_outer(struct __sk_buff *skb, const struct packet *packet,
                                        const struct path *path, u64 first, u32 length, u8 inner)
 {
-    void *data = (void *)(long)skb->data;
-    void *end = (void *)(long)skb->data_end;
+    void *data = data_of(skb);
+    void *end = data_end(skb);
     const u64 *from = (const u64 *)path->header;
     u64 *to = data + ETHERNET;
 
@@ -155,7 +155,7 @@ static __always_inline u32 encapsulate(struct __sk_buff *skb, struct packet *pac
     outer.payload = bpf_htons(payload);
     if (outer.next_header != IPPROTO_ROUTING)
         outer.next_header = inner;
-    if (packet->tagged && bpf_skb_vlan_pop(skb))
+    if (unframe(skb, packet, packet->offset + packet->length))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     if (bpf_skb_adjust_room(skb, length, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
         return packet->tagged ? DROP(REASON_STORE_FAILED) : TO_KERNEL(REASON_ADJUST_FAILED);

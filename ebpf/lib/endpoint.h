@@ -13,9 +13,9 @@
 static __always_inline int redestine(struct __sk_buff *skb, const struct packet *packet,
                                      const struct in6 *destination, int routed)
 {
-    struct ipv6hdr *ip = (void *)(long)skb->data + ETHERNET;
+    struct ipv6hdr *ip = data_of(skb) + ETHERNET;
 
-    if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+    if ((void *)(ip + 1) > data_end(skb))
         return -1;
     if (!routed)
         ip->hop_limit = packet->hop_limit - 1;
@@ -80,19 +80,21 @@ static __always_inline u32 end(struct __sk_buff *skb, struct packet *packet,
         return TO_KERNEL(REASON_UNKNOWN_BEHAVIOR);
     left = routing->left - 1;
     listed = at_offset(skb, at + 8 + 16 * left);
-    if ((void *)(listed + 1) > (void *)(long)skb->data_end)
+    if ((void *)(listed + 1) > data_end(skb))
         return TO_KERNEL(REASON_TRUNCATED);
     next = *listed;
+    if (is_local_scope(&next))
+        return TO_KERNEL(REASON_LOCAL_SCOPE);
     hop = hop_of(sid, &next, settings);
     if (is_down(hop))
         return TO_KERNEL(REASON_HOP_DOWN);
     if (!fits(skb, packet, hop))
         return TO_KERNEL(REASON_OVERSIZE);
-    if (packet->tagged && bpf_skb_vlan_pop(skb))
+    if (unframe(skb, packet, packet->offset + packet->length))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
-    srh = (void *)(long)skb->data + ETHERNET + sizeof(struct ipv6hdr);
-    if (redestine(skb, packet, &next, !hop && !sid->ifindex) || srh + 4 > (u8 *)(long)skb->data_end)
+    srh = data_of(skb) + ETHERNET + sizeof(struct ipv6hdr);
+    if (redestine(skb, packet, &next, !hop && !sid->ifindex) || srh + 4 > (u8 *)data_end(skb))
         return DROP(REASON_STORE_FAILED);
     srh[3] = left;
     count(sid->counter, packet->length);
@@ -112,7 +114,7 @@ static __always_inline u32 end_map(struct __sk_buff *skb, struct packet *packet,
         return TO_KERNEL(REASON_HOP_DOWN);
     if (!fits(skb, packet, hop))
         return TO_KERNEL(REASON_OVERSIZE);
-    if (packet->tagged && bpf_skb_vlan_pop(skb))
+    if (unframe(skb, packet, packet->offset + packet->length))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
     if (redestine(skb, packet, &mapped, !hop && !sid->ifindex))
@@ -122,11 +124,15 @@ static __always_inline u32 end_map(struct __sk_buff *skb, struct packet *packet,
 }
 
 static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *packet,
-                                         struct path *path, struct sid *sid)
+                                         struct path *path, struct sid *sid,
+                                         const struct config *settings)
 {
     struct in6 last = path->last;
 
-    if (!(path->flags & PATH_REDIRECT))
+    // Of a list of several segments the last alone does, if the way to it begins with the same
+    // hop: what was in between is left out for as long as packets come late.
+    if (!(path->flags & PATH_REDIRECT) &&
+        (!path->hop || hop_towards(&last, settings) != path->hop))
         return TO_KERNEL(REASON_NOT_IN_PLACE);
     if (!skb->gso_size && packet->length > path->mtu)
         return TO_KERNEL(REASON_OVERSIZE);
@@ -134,7 +140,7 @@ static __always_inline u32 redirect_late(struct __sk_buff *skb, struct packet *p
         return TO_KERNEL(REASON_HOP_LIMIT);
     if (is_down(path->hop))
         return TO_KERNEL(REASON_HOP_DOWN);
-    if (packet->tagged && bpf_skb_vlan_pop(skb))
+    if (unframe(skb, packet, packet->offset + packet->length))
         return TO_KERNEL(REASON_ADJUST_FAILED);
     packet->offset = ETHERNET;
     if (redestine(skb, packet, &last, 0))

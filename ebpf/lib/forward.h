@@ -18,19 +18,11 @@ static __always_inline u32 send_to(u32 ifindex, const struct in6 *next_hop, u32 
     return redirected(redirect_neighbour(ifindex, &hop, sizeof(hop), 0), reason);
 }
 
-static __always_inline u32 send_to4(u32 ifindex, __be32 next_hop, u32 reason)
-{
-    struct bpf_redir_neigh hop = {.nh_family = 2}; // AF_INET
-
-    hop.ipv4_nh = next_hop;
-    return redirected(redirect_neighbour(ifindex, &hop, sizeof(hop), 0), reason);
-}
-
 static __always_inline int addressed(struct __sk_buff *skb, const void *addresses)
 {
-    void *data = (void *)(long)skb->data;
+    void *data = data_of(skb);
 
-    if (data + ETHERNET > (void *)(long)skb->data_end)
+    if (data + ETHERNET > data_end(skb))
         return -1;
     __builtin_memcpy(data, addresses, 2 * ETH_ALEN);
     return 0;
@@ -54,6 +46,16 @@ static __always_inline u32 send_by(struct __sk_buff *skb, u32 number, u32 ifinde
     if (addressed(skb, hop->mac))
         return DROP(REASON_STORE_FAILED);
     return redirected(bpf_redirect(hop->ifindex, 0), reason);
+}
+
+// Leave of a frame the packet alone, which ends at `end`: a tag ends here, and what a sender or a
+// short frame's padding has put behind the packet is not the next link's. A super packet ends where
+// it says.
+static __always_inline int unframe(struct __sk_buff *skb, const struct packet *packet, u32 end)
+{
+    if (skb->len > end && !skb->gso_size && bpf_skb_change_tail(skb, end, 0))
+        return -1;
+    return packet->tagged ? bpf_skb_vlan_pop(skb) : 0;
 }
 
 // To the mobile node on its port.

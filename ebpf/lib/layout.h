@@ -223,7 +223,7 @@ struct sid {
     __u32 behavior;
     __u16 flags;
     __u16 hop;
-    __u32 ifindex; // of End.X, End.DX4 and End.DX6; 0: left to the kernel
+    __u32 ifindex; // of End.X and End.DX6; 0: left to the kernel
     __u32 counter;
     struct in6 next_hop; // End.X, End.DX6; End.DX4: the IPv4 address in the first four octets
     struct in6 mapped;   // End.MAP (RFC 9433): the SID that replaces this one

@@ -38,6 +38,7 @@ enum reason {
     REASON_OTHER_HOST = 26,   // the frame is to another link-layer address
     REASON_FLOW_RULES = 27,   // a flow rule of its prefix that only the kernel can follow
     REASON_HOP_DOWN = 28,     // the next hop's device has no carrier
+    REASON_BAD_CHECKSUM = 29, // of an IPv4 header
     // Dropped (TC_ACT_SHOT).
     REASON_TO_SID_BLOCK = 32,   // from outside to a SID (RFC 8754 section 5.1)
     REASON_SOURCE_UNBOUND = 33, // RFC 5213 section 6.10.5
@@ -46,6 +47,8 @@ enum reason {
     REASON_ECN = 36,            // RFC 6040: CE outside, not-ECT inside
     REASON_STORE_FAILED = 37,   // a header was half written
     REASON_FLOW_DROP = 38,      // a flow rule whose policy has no path says so
+    REASON_STACKED_TAGS = 39,   // a VLAN tag within a VLAN tag
+    REASON_SOURCE_INVALID = 40, // IPv4 from a source that is nobody's (RFC 1812 section 5.3.7)
 };
 
 #endif

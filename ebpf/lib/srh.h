@@ -38,7 +38,7 @@ static __always_inline u32 parse_routing(struct __sk_buff *skb, const struct pac
         !reach(skb, at + sizeof(header)))
         return REASON_TRUNCATED;
     found = at_offset(skb, at);
-    if ((void *)(found + 1) > (void *)(long)skb->data_end)
+    if ((void *)(found + 1) > data_end(skb))
         return REASON_TRUNCATED;
     header = *found;
     if (header.type != SRH_TYPE)

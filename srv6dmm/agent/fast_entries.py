@@ -128,12 +128,14 @@ def _fast_route(entry: UnderlayRoute, host: Host) -> tuple[FastRoute, ...]:
 
 
 def _fast_sid(entry: LocalSid) -> tuple[FastSid, ...]:
-    """End.X and what needs no interface; flavors are the kernel's."""
+    """End.X and what needs no interface; flavors are the kernel's, and so is End.B6.Encaps."""
     if entry.flavors:
         return ()
     match entry.behavior:
         case Behavior.END | Behavior.END_DT6:
             return (FastSid(entry.sid, entry.behavior),)
+        case Behavior.END_DX4 if entry.next_hop4 is not None:
+            return (FastSid(entry.sid, entry.behavior, None, entry.next_hop4),)
         case Behavior.END_X if entry.interface is not None and entry.next_hop is not None:
             return (FastSid(entry.sid, entry.behavior, entry.interface, entry.next_hop),)
         case _:

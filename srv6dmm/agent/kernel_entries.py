@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.agent.host import Host
@@ -39,7 +40,7 @@ from srv6dmm.model.plan import (
     UplinkBinding,
     WatchedList,
 )
-from srv6dmm.model.sid import Behavior, EncapMode
+from srv6dmm.model.sid import Behavior, EncapMode, SegmentList
 
 FLOW_PREFERENCE = 10_000
 """Of the rule of order 0; the last one comes long before the main table's 32766."""
@@ -108,12 +109,17 @@ def _underlay(entry: UnderlayRoute, host: Host) -> tuple[Route, ...]:
 
 
 def _steering(entry: SteeringEntry, host: Host) -> tuple[Route, ...]:
-    primary = Route(
-        entry.prefix,
-        next_hops=(NextHop(entry.interface),),
-        encap=Seg6Encap(_mode(entry.mode, host), entry.segments),
-    )
+    hops, encap = _shared(entry.interface, _mode(entry.mode, host), entry.segments)
+    primary = Route(entry.prefix, next_hops=hops, encap=encap)
     return (primary, *_backup(entry.prefix, entry.backup, entry.mode, host, MAIN_TABLE))
+
+
+@lru_cache(maxsize=4096)
+def _shared(
+    interface: str, mode: EncapMode, segments: SegmentList
+) -> tuple[tuple[NextHop], Seg6Encap]:
+    """Return what all prefixes of a way have in common, once: they are many."""
+    return (NextHop(interface),), Seg6Encap(mode, segments)
 
 
 def flow_table(entry: FlowSteering) -> int:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.model.wire import FlowTraffic, PrefixTraffic, Telemetry
+from srv6dmm.model.wire import FlowTraffic, PrefixTraffic, SidTraffic, Telemetry
 
 MAX_PREFIXES = 1000
 """Counters in one message, of prefixes and flows: some 80 kB. The rest waits for the next."""
@@ -30,6 +30,9 @@ class Counting(Protocol):
 
     def counted(self) -> list[tuple[int, Owner | None, Counter]]:
         """Return (number, whose it is, value) of counters that changed since the last call."""
+
+    def sid_traffic(self) -> tuple[SidTraffic, ...]:
+        """Return what was counted at every local SID that counted anything."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Meter:
         """Counters with news, oldest news first."""
         self._gone: dict[Owner, None] = {}
         self._told: dict[str, int] | None = None
+        self._told_sids: tuple[SidTraffic, ...] = ()
         self._told_at = clock()
 
     def start_over(self) -> None:
@@ -59,6 +63,7 @@ class Meter:
         self._untold = dict.fromkeys(self._known)
         self._gone.clear()
         self._told = None
+        self._told_sids = ()
 
     def read(self) -> Telemetry | None:
         """Read the counters; return what is new, or None. Raises OSError.
@@ -73,15 +78,19 @@ class Meter:
         numbers = [number for number, _ in zip(self._untold, range(MAX_PREFIXES), strict=False)]
         gone = [owner for owner, _ in zip(self._gone, range(MAX_PREFIXES), strict=False)]
         silent_s = now - self._told_at
-        if reasons == self._told and not numbers and not gone and silent_s < LONGEST_SILENCE_S:
+        counted = self._source.sid_traffic()
+        sids = counted if counted != self._told_sids else None
+        quiet = reasons == self._told and sids is None and not numbers and not gone
+        if quiet and silent_s < LONGEST_SILENCE_S:
             return None
+        self._told_sids = counted
         self._told_at = now
         self._told = reasons
         for number in numbers:
             del self._untold[number]
         for owner in gone:
             del self._gone[owner]
-        return _message(reasons, [self._known[number] for number in numbers], gone, now)
+        return _message(reasons, [self._known[number] for number in numbers], gone, sids, now)
 
     def _take(self, number: int, owner: Owner | None, counter: Counter, now: float) -> None:
         known = self._known.get(number)
@@ -106,7 +115,11 @@ class Meter:
 
 
 def _message(
-    reasons: dict[str, int], news: list[_Known], gone: list[Owner], now: float
+    reasons: dict[str, int],
+    news: list[_Known],
+    gone: list[Owner],
+    sids: tuple[SidTraffic, ...] | None,
+    now: float,
 ) -> Telemetry:
     prefixes: list[PrefixTraffic] = []
     flows: list[FlowTraffic] = []
@@ -123,4 +136,5 @@ def _message(
         tuple(owner for owner in gone if not isinstance(owner, int)),
         tuple(flows),
         tuple(owner for owner in gone if isinstance(owner, int)),
+        sids,
     )

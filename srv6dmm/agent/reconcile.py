@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from srv6dmm.agent.host import Host
+from srv6dmm.agent.owners import Owners
 from srv6dmm.agent.translate import translate
 from srv6dmm.dataplane.fastpath.objects import (
     FastBinding,
@@ -117,8 +118,7 @@ class Reconciler:
         self.entries: dict[str, PlanEntry] = {}
         """The plan as it was last told."""
         self._desired: dict[Identity, KernelObject] = {}
-        self._owners: dict[Identity, dict[str, KernelObject]] = {}
-        """Identity -> the entries that want it; the last one says how it is to be."""
+        self._owners = Owners()
         self._deliveries: set[Identity] = set()
         self._rules: set[Identity] = set()
         """Of flows. Their tables' numbers are digests of their keys, and two could be the same."""
@@ -147,13 +147,14 @@ class Reconciler:
         """Take a whole plan, make the kernel equal to it, return what is refused."""
         self.entries = {entry.key: entry for entry in entries}
         self._host = self._host_of(self.entries.values())
-        for table in (self._desired, self._owners, self._failed, self._orphans):
+        for table in (self._desired, self._failed, self._orphans):
             table.clear()
+        self._owners.clear()
         self._deliveries.clear()
         self._rules.clear()
         for key, entry in self.entries.items():
             for identity in self._own(key, entry):
-                self._desired[identity] = self._wanted(identity)
+                self._desired[identity] = self._owners.wanted(identity)
         self.in_sync = True
         self.repair()
         return self.failures()
@@ -182,7 +183,7 @@ class Reconciler:
         for identity in touched:
             old = self._desired.get(identity)
             if identity in self._owners:
-                new = self._desired[identity] = self._wanted(identity)
+                new = self._desired[identity] = self._owners.wanted(identity)
                 if new != old or identity in self._failed:
                     writes.append(new)
             elif old is not None:
@@ -247,13 +248,13 @@ class Reconciler:
         return [
             EntryFailure(key, failure.errno, f"{' '.join(map(str, identity))}: {failure.reason}")
             for identity, failure in self._failed.items()
-            for key in self._owners.get(identity, ("kernel",))
+            for key in self._owners.keys(identity) or ("kernel",)
         ] + [
             EntryFailure(
                 key, 0, f"table {identity[1]} is that of {' and '.join(owners)}: rename one"
             )
             for identity in self._rules
-            if len(owners := self._owners.get(identity, {})) > 1
+            if len(owners := self._owners.keys(identity)) > 1
             for key in owners
         ]
 
@@ -263,14 +264,11 @@ class Reconciler:
         settings = next((e for e in entries if isinstance(e, RouterSettings)), None)
         return Host.of(settings, self._encap_red, self._fast, self._detect)
 
-    def _wanted(self, identity: Identity) -> KernelObject:
-        return next(reversed(self._owners[identity].values()))
-
     def _own(self, key: str, entry: PlanEntry) -> list[Identity]:
         identities: list[Identity] = []
         for item in translate(entry, self._host):
             identity = item.identity
-            self._owners.setdefault(identity, {})[key] = item
+            self._owners.add(identity, key, item)
             if isinstance(item, Rule):
                 self._rules.add(identity)
             identities.append(identity)
@@ -285,10 +283,8 @@ class Reconciler:
         identities: list[Identity] = []
         for item in translate(entry, self._host) if entry is not None else ():
             identity = item.identity
-            owners = self._owners.get(identity, {})
-            owners.pop(key, None)
-            if not owners:
-                self._owners.pop(identity, None)
+            self._owners.remove(identity, key)
+            if identity not in self._owners:
                 self._deliveries.discard(identity)
                 self._rules.discard(identity)
             identities.append(identity)
@@ -353,5 +349,5 @@ class Reconciler:
             self._failed[item.identity] = KernelFailure(item.identity, number, str(error))
 
     def _keys(self, identities: Iterable[Identity]) -> tuple[str, ...]:
-        found = {key for identity in identities for key in self._owners.get(identity, ())}
+        found = {key for identity in identities for key in self._owners.keys(identity)}
         return tuple(sorted(found))

@@ -1,7 +1,9 @@
-"""Packet Too Big for what is encapsulated: from outer packet to inner sender (RFC 2473 section 8).
+"""ICMPv6 errors about what is encapsulated: from outer packet to inner sender (RFC 2473 section 8).
 
 A router that cannot carry the outer packet tells the outer source, which is the head-end. What
-the inner source must be told follows from the outer headers that are quoted. Pure.
+the inner source must be told follows from the outer headers that are quoted. So it is for a packet
+that arrives at the head-end with its hop limit spent: Linux encapsulates before it looks, and tells
+itself. Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-PACKET_TOO_BIG = 2
+PACKET_TOO_BIG, TIME_EXCEEDED = 2, 3
 MINIMUM_MTU = 1280
 """RFC 8200 section 5: every IPv6 link carries that much, and nobody is told less."""
 _IPV6_HEADER, _ICMP_HEADER = 40, 8
@@ -20,34 +22,41 @@ _IN_IPV6, _ICMPV6, _ROUTING, _HOP_BY_HOP, _DESTINATION, _FRAGMENT = 41, 58, 43, 
 _ERRORS = range(128)
 """ICMPv6 types below 128 are errors (RFC 4443 section 2.1): never answered with an error."""
 _MAX_EXTENSIONS = 8
+_HOP_LIMIT = 7
+"""Where it stands in an IPv6 header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """A Packet Too Big to send: to whom, and the ICMPv6 message (checksum zero)."""
+    """An error to send: to whom, the MTU it tells, and the ICMPv6 message (checksum zero)."""
 
     destination: IPv6Address
     mtu: int
+    """0 of a Time Exceeded."""
     message: bytes
 
 
 def relay(message: bytes, tunnel_source: IPv6Address) -> Relay | str:
-    """Return what to send on for a received Packet Too Big, or why nothing is sent.
+    """Return what to send on for a received error, or why nothing is sent.
 
     `message` is the ICMPv6 message from its type on. The quoted packet must be one of our own
     encapsulations: outer source `tunnel_source`, an IPv6 packet inside, extension headers in
     between as far as they are quoted. The code is ignored (RFC 4443 section 3.2).
+
+    Time Exceeded is the sender's to hear when its own hop limit was spent, 1 or 0, at the head-end.
+    What expires later has met a loop, or in mode `netlink` the hop limit that the kernel copies to
+    the outer header: that is not an answer from where the sender has counted to.
     """
     if len(message) < _ICMP_HEADER + _IPV6_HEADER:
         return "truncated"
     kind, _, _, mtu = struct.unpack_from("!BBHI", message)
-    if kind != PACKET_TOO_BIG:
-        return "not a Packet Too Big"
+    if kind not in (PACKET_TOO_BIG, TIME_EXCEEDED):
+        return "not a Packet Too Big or Time Exceeded"
     outer = message[_ICMP_HEADER:]
     if outer[0] >> 4 != 6 or outer[8:24] != tunnel_source.packed:
         return "not about a packet of ours"
     length = struct.unpack_from("!H", outer, 4)[0]
-    if length and _IPV6_HEADER + length <= mtu:
+    if kind == PACKET_TOO_BIG and length and _IPV6_HEADER + length <= mtu:
         return "the quoted packet is not too big"  # length 0: a jumbogram, too big in any case
     offset = _inner_offset(outer)
     if isinstance(offset, str):
@@ -60,6 +69,11 @@ def relay(message: bytes, tunnel_source: IPv6Address) -> Relay | str:
         return "inner source cannot be told"
     if _is_icmp_error(inner):
         return "inner packet is an ICMPv6 error"
+    if kind == TIME_EXCEEDED:
+        if inner[_HOP_LIMIT] > 1:
+            return "expired behind the head-end"
+        head = struct.pack("!BBHI", TIME_EXCEEDED, 0, 0, 0)
+        return Relay(source, 0, head + inner[:_QUOTED])
     told = max(MINIMUM_MTU, min(mtu, 0xFFFF) - offset)
     head = struct.pack("!BBHI", PACKET_TOO_BIG, 0, 0, told)
     return Relay(source, told, head + inner[:_QUOTED])

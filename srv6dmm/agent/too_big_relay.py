@@ -1,4 +1,4 @@
-"""Listens for Packet Too Big in a router's namespace and relays those about our packets."""
+"""Listens for Packet Too Big and Time Exceeded in a router's namespace; relays what is ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 
 from srv6dmm.agent import icmp
 from srv6dmm.agent.rate_limit import RateLimit
-from srv6dmm.agent.too_big import PACKET_TOO_BIG, relay
+from srv6dmm.agent.too_big import PACKET_TOO_BIG, TIME_EXCEEDED, relay
 from srv6dmm.dataplane.ancillary import from_address
 from srv6dmm.model.errors import Srv6dmmError
 
@@ -43,7 +43,7 @@ class TooBigRelay:
         self._tunnel_source = tunnel_source
         if tunnel_source is not None and self._socket is None:
             try:
-                self._socket = icmp.listen(self._namespace, PACKET_TOO_BIG)
+                self._socket = icmp.listen(self._namespace, PACKET_TOO_BIG, TIME_EXCEEDED)
             except (OSError, Srv6dmmError) as error:
                 log.warning("too-big.no-socket", error=str(error))
                 return

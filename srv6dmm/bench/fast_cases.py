@@ -96,8 +96,8 @@ def _sid_cases(router: FastRouter) -> list[Case]:
         return Case(name, rig, CORE, frame, outer, prepare=router.configure)
 
     return [
-        arriving("deliver", 6, 0),
-        arriving("deliver_neigh", 7, 0),
+        arriving("deliver", 7, 0),
+        arriving("deliver_peer", 6, 0),
         passing("end", END),
         passing("end_x", _END_X),
         arriving("redirect", 8, outer),

@@ -158,11 +158,17 @@ class FastRouter:
         self.put("foreign", key, self.encapsulating(path))
 
     def deliver(self, destination: IPv6Address, *, peer: bool) -> None:
-        """Deliver a destination's /64 to the sink as a mobile node's."""
+        """Deliver a destination's /64 to the sink as a mobile node's.
+
+        As the agent does, out of the port with known addresses; or, with `peer`, straight into the
+        other end of a veth, which no agent sets: it passes the port's egress by, and the port
+        would have to be the node's own and not a bridge's or a radio's.
+        """
         source, target = map(frames.mac_octets, self.rig.sink_macs(OUT))
         delivery = layout.Delivery(
             *(self.index[OUT], self.counter(), target, source),
             *(DELIVER_PEER if peer else DELIVER_DIRECT, NEXT_HOP),
+            mtu=MTU,
         )
         self.put("deliveries", destination.packed[:8], delivery.pack())
         entry = layout.Steer(SteerAction.DELIVER, 0, self.counter())

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import time
 from ipaddress import IPv6Address, IPv6Network
-from pathlib import Path
 from typing import Any
 
+from srv6dmm.bench.agent_weight import weigh
 from srv6dmm.bench.kernel_cases import SIDS
-from srv6dmm.bench.rig import MTU, NEXT_HOP, OUT, TUNNEL_SOURCE, Rig
+from srv6dmm.bench.rig import MTU, NEXT_HOP, OUT, SID_BLOCK, TUNNEL_SOURCE, Rig
 from srv6dmm.dataplane.fastpath import loader, pins
 from srv6dmm.dataplane.fastpath.kernel import FastPath
 from srv6dmm.dataplane.fastpath.objects import FastSteering
+from srv6dmm.model.plan import RouterSettings, SteeringEntry
 from srv6dmm.model.sid import EncapMode
 
 _FIRST = int(IPv6Address("2001:db8::"))
+LINK_LOCAL = IPv6Address("fe80::1")
 _WAYS = 256
 """Different paths among the entries."""
 
 
 def full_sync(rig: Rig, entries: int) -> dict[str, Any]:
-    """Return {entries, seconds, agent_mb}: steering entries put into fresh maps at one go.
+    """Return what a full sync takes: steering entries put into fresh maps at one go, and the agent.
 
     `seconds` is the time of `FastPath.put`, from the values of a plan to the last map update;
-    `agent_mb` the resident memory of a process that has the agent's modules and the fast path
-    open on those maps. Raises RuntimeError when an entry is refused.
+    `agent_mb` the resident memory of an agent that has loaded the programs, `agent_holding_mb` of
+    the same process when it holds a plan of the entries (see agent_weight) and `agent_took_s` the
+    time it took for that, kernel routes and reading back included. Raises RuntimeError when an
+    entry is refused.
     """
     pins.mount()
     directory = pins.directory(rig.router)
@@ -43,11 +45,32 @@ def full_sync(rig: Rig, entries: int) -> dict[str, Any]:
         gc.unfreeze()
         if failures:
             raise RuntimeError(f"{len(failures)} entries were refused: {failures[0]}")
-        held = resident_mb(rig.router, directory)
     finally:
         fast.close()
         pins.remove(rig.router)
-    return {"entries": entries, "seconds": round(seconds, 3), "agent_mb": held}
+    del values
+    settings = RouterSettings(TUNNEL_SOURCE, LINK_LOCAL, (OUT,), (), None, None, None, SID_BLOCK)
+    try:
+        weight = weigh(rig.router, (settings, *map(_planned, range(entries))))
+    finally:
+        pins.remove(rig.router)
+    return {
+        "entries": entries,
+        "seconds": round(seconds, 3),
+        "agent_mb": weight["loaded_mb"],
+        "agent_holding_mb": weight["holding_mb"],
+        "agent_took_s": weight["took_s"],
+    }
+
+
+def _planned(number: int) -> SteeringEntry:
+    """Return the plan's entry of which the fast path's is made."""
+    item = _entry(number)
+    return SteeringEntry(
+        *(item.prefix, item.segments, item.mode, item.interface, item.next_hop, item.mtu),
+        mobile_node=f"mn{number}",
+        epoch=1,
+    )
 
 
 def _entry(number: int) -> FastSteering:
@@ -61,25 +84,3 @@ def _entry(number: int) -> FastSteering:
         next_hop=NEXT_HOP,
         mtu=MTU,
     )
-
-
-_HOLD = """
-import sys
-from pathlib import Path
-import srv6dmm.agent.main
-from srv6dmm.dataplane.fastpath.kernel import FastPath
-fast = FastPath(sys.argv[1], Path(sys.argv[2]))
-status = Path("/proc/self/status").read_text()
-print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
-"""
-
-
-def resident_mb(network_namespace: str, directory: Path) -> float:
-    """Return the resident memory (MB) of an agent's process that has opened the fast path."""
-    done = subprocess.run(
-        [sys.executable, "-c", _HOLD, network_namespace, str(directory)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return round(int(done.stdout) / 1024, 1)

@@ -166,7 +166,8 @@ def _print_forwarding(console: Console, result: dict[str, Any]) -> None:
         )
     if "sync" in result:
         console.print(
-            "sync: {entries:,} entries in {seconds:.2f} s, agent with them {agent_mb} MB".format(
+            "sync: {entries:,} entries in {seconds:.2f} s; agent after load {agent_mb} MB, with "
+            "them {agent_holding_mb} MB, in {agent_took_s} s with routes and read-back".format(
                 **result["sync"]
             )
         )

@@ -35,6 +35,7 @@ from srv6dmm.model.wire import (
     ModeReport,
     Probed,
     Report,
+    SidTraffic,
     Sighting,
     Telemetry,
     Watching,
@@ -70,6 +71,8 @@ class RouterStatus:
     """As its agent said last; None when it never connected."""
     fast_path: dict[str, int]
     """Packets by reason, of a router with a fast path."""
+    sids: tuple[SidTraffic, ...] = ()
+    """What its fast path counted at its own SIDs."""
 
 
 @dataclass(slots=True)
@@ -391,6 +394,7 @@ class Hub:
                 drift=channel.drift,
                 mode=channel.mode,
                 fast_path=self.traffic.reasons(name),
+                sids=self.traffic.sids(name),
             )
             for name, channel in sorted(self._channels.items())
         ]

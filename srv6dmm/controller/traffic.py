@@ -7,7 +7,7 @@ from ipaddress import IPv6Network
 
 from srv6dmm.controller.clock import Clock
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.model.wire import Telemetry
+from srv6dmm.model.wire import SidTraffic, Telemetry
 
 _LABELS = {reason.label: reason.outcome for reason in Reason}
 
@@ -44,6 +44,7 @@ class TrafficBook:
         self._counted: dict[str, dict[IPv6Network | int, _Counted]] = {}
         """By router; what a prefix or (by its number) a flow entry counted."""
         self._reasons: dict[str, dict[str, int]] = {}
+        self._sids: dict[str, tuple[SidTraffic, ...]] = {}
         self._told: dict[str, tuple[float, float]] = {}
         """When each router told first and last, by the controller's clock."""
 
@@ -51,6 +52,7 @@ class TrafficBook:
         """Forget what an earlier connection told: all of it will be told again."""
         self._counted.pop(router, None)
         self._reasons.pop(router, None)
+        self._sids.pop(router, None)
         self._told.pop(router, None)
 
     def take(self, router: str, told: Telemetry) -> None:
@@ -60,6 +62,8 @@ class TrafficBook:
         self._reasons[router] = {
             label: count for label, count in told.reasons.items() if label in _LABELS
         }
+        if told.sids is not None:
+            self._sids[router] = told.sids
         counted = self._counted.setdefault(router, {})
         for prefix in told.gone:
             counted.pop(prefix, None)
@@ -106,6 +110,10 @@ class TrafficBook:
     def reasons(self, router: str) -> dict[str, int]:
         """Return the packets of a router by reason; empty when it told of none."""
         return self._reasons.get(router, {})
+
+    def sids(self, router: str) -> tuple[SidTraffic, ...]:
+        """Return what a router's fast path counted at its SIDs; empty when it told of none."""
+        return self._sids.get(router, ())
 
 
 def outcome_of(reason: str) -> str:

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
 from srv6dmm.model.plan import PlanEntry
-from srv6dmm.model.sid import SegmentList
+from srv6dmm.model.sid import Behavior, SegmentList
 
 PROTOCOL = 4
 
@@ -162,6 +162,17 @@ class FlowTraffic:
 
 
 @dataclass(frozen=True, slots=True)
+class SidTraffic:
+    """What a router's fast path did at one of its SIDs, since the SID has an entry there."""
+
+    sid: IPv6Address
+    behavior: Behavior
+    packets: int
+    octets: int
+    """With outer headers, as they came."""
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """What the fast path counted; said when something changed, and every ten seconds.
 
@@ -178,6 +189,8 @@ class Telemetry:
     """Flow entries whose counts changed."""
     flows_gone: tuple[int, ...] = ()
     """Flow entries that are there no more, as `gone`."""
+    sids: tuple[SidTraffic, ...] | None = None
+    """Local SIDs that have counted, all of them; None: as was said before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from srv6dmm_api import shapes
 
 from srv6dmm.model.parameters import MobilityParameters
-from srv6dmm.model.wire import ModeReport, PrefixTraffic, Telemetry
+from srv6dmm.model.sid import Behavior
+from srv6dmm.model.wire import ModeReport, PrefixTraffic, SidTraffic, Telemetry
 from tests.api.support import Agent, Site, refused, running
 
 
@@ -298,6 +299,13 @@ async def test_the_count_of_steering_entries_is_that_of_the_plans(late_packets_m
             assert found["srv6dmm_steering_entries", router] == kinds.count("SteeringEntry")
 
 
+SIDS = (
+    SidTraffic(IPv6Address("fc00:0:1:e00::"), Behavior.END, 5, 600),
+    SidTraffic(IPv6Address("fc00:0:1:f01::"), Behavior.END_X, 2, 200),
+    SidTraffic(IPv6Address("fc00:0:1:f02::"), Behavior.END_X, 7, 800),
+)
+
+
 async def test_what_the_fast_path_counted() -> None:
     async with running() as site:
         await _moved(site)
@@ -334,9 +342,25 @@ async def test_what_the_fast_path_counted() -> None:
         assert "of-a-later-release" not in text
         assert str(prefix) not in text
 
+        await site.agents["br1"].tell(Telemetry({}, (), (), sids=SIDS))
+        await site.agents["br1"].tell(Telemetry({"steered": 13}, (), ()))  # no news of SIDs
+        router = await _get(site, "/v1/routers/br1", shapes.RouterShape)
+        assert router["sids"] == [
+            {"sid": "fc00:0:1:e00::", "behavior": "End", "packets": 5, "bytes": 600},
+            {"sid": "fc00:0:1:f01::", "behavior": "End.X", "packets": 2, "bytes": 200},
+            {"sid": "fc00:0:1:f02::", "behavior": "End.X", "packets": 7, "bytes": 800},
+        ]
+        text = (await site.client.get("/metrics")).text
+        found = _samples(text)
+        assert found["srv6dmm_sid_packets_total", "End.X", "br1"] == 9
+        assert found["srv6dmm_sid_bytes_total", "End.X", "br1"] == 1000
+        assert found["srv6dmm_sid_packets_total", "End", "br1"] == 5
+        assert "fc00:0:1:" not in text
+
         site.agents["br1"] = Agent(site.controller, "br1")  # it will tell all of it again
         router = await _get(site, "/v1/routers/br1", shapes.RouterShape)
         assert router["fast_path"] == {}
+        assert router["sids"] == []
 
 
 async def test_the_page_lists_every_metric() -> None:
@@ -345,7 +369,7 @@ async def test_the_page_lists_every_metric() -> None:
     async with running() as site:
         await _moved(site)
         await site.attach("ar9")
-        await site.agents["br1"].tell(Telemetry({"steered": 1}, (), ()))
+        await site.agents["br1"].tell(Telemetry({"steered": 1}, (), (), sids=SIDS))
         text = (await site.client.get("/metrics")).text
     found = {
         (

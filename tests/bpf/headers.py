@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 IPV6, IPV4 = b"\x86\xdd", b"\x08\x00"
@@ -44,6 +45,19 @@ def one_less(header: bytes) -> bytes:
     return header[:8] + bytes((header[8] - 1, header[9], check >> 8, check & 0xFF)) + header[12:20]
 
 
+def remarked(header: bytes, mark: int) -> bytes:
+    """An IPv4 header with another ECN field and its checksum updated by equation 3 of RFC 1624."""
+    old, new = header[0] << 8 | header[1], header[0] << 8 | header[1] & 0xFC | mark
+    if old == new:
+        return header
+    check = (~(header[10] << 8 | header[11]) & 0xFFFF) + (~old & 0xFFFF) + new
+    while check > 0xFFFF:
+        check = (check & 0xFFFF) + (check >> 16)
+    return (
+        new.to_bytes(2, "big") + header[2:10] + (~check & 0xFFFF).to_bytes(2, "big") + header[12:]
+    )
+
+
 def redestined(frame: bytes, at: int, destination: bytes, hops: int = 1) -> bytes:
     """The frame without its tag, with hop limit - `hops` and another destination."""
     return (
@@ -59,10 +73,18 @@ def redestined(frame: bytes, at: int, destination: bytes, hops: int = 1) -> byte
 
 def wrong_ipv6(frame: bytes, at: int, end: int) -> str | None:
     """Why there is no whole IPv6 packet at `at` that ends by `end` (RFC 8200, RFC 2675)."""
+    return no_header(frame, at, end) or wrong_length(frame, at, end)
+
+
+def no_header(frame: bytes, at: int, end: int) -> str | None:
+    """Why there is no fixed IPv6 header at `at`."""
     if end < at + 40:
         return "TRUNCATED"
-    if frame[at] >> 4 != 6:
-        return "NOT_IP"
+    return "NOT_IP" if frame[at] >> 4 != 6 else None
+
+
+def wrong_length(frame: bytes, at: int, end: int) -> str | None:
+    """Why the packet does not end by `end`, or does not say where it ends."""
     payload = frame[at + 4] << 8 | frame[at + 5]
     if not payload and frame[at + 6] == HOP_BY_HOP:
         return "JUMBO"
@@ -79,7 +101,22 @@ def wrong_ipv4(frame: bytes, at: int, end: int) -> str | None:
     words = frame[at] & 15
     if words < 5 or length < 20 or end < at + length:
         return "TRUNCATED"
-    return "IP_OPTIONS" if words > 5 else None
+    if words > 5:
+        return "IP_OPTIONS"
+    return None if sum_of(frame[at : at + 20]) == 0xFFFF else "BAD_CHECKSUM"
+
+
+def sum_of(octets: bytes) -> int:
+    """The sum of 16-bit words in ones' complement (RFC 1071)."""
+    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def is_local4(address: bytes) -> bool:
+    """Tell IPv4 addresses that are no unicast address beyond a link (RFC 6890)."""
+    return address[0] in (0, 127) or address[0] >= 224
 
 
 def routing(frame: bytes, at: int, room: int) -> str | tuple[int, int, int]:

@@ -25,14 +25,18 @@ from tests.bpf.headers import (
     Upper,
     after_tunnel,
     is_local,
+    is_local4,
+    no_header,
     one_less,
     redestined,
+    remarked,
     routing,
     upper_of,
     wrong_ipv4,
     wrong_ipv6,
+    wrong_length,
 )
-from tests.bpf.running import OK, REDIRECT, SHOT
+from tests.bpf.running import DEVICES, NEIGHBOURS_4, OK, REDIRECT, SHOT
 from tests.bpf.tables import (
     ACCESS,
     CORE,
@@ -190,6 +194,7 @@ class Model:
                 key=lambda item: -item[0].prefixlen,
             )
         ]
+        self.routes = [(IPv6Network(locator), hop) for locator, hop in tables.routes.items()]
         self.block = tables.sid_block
         if self.block is not None:
             self._mask = int(self.block.netmask)
@@ -211,14 +216,16 @@ class Model:
         port = self.ports.get((ifindex, vlan))
         if port is None or port.role == CORE:
             return to_kernel("NOT_OUR_PORT")
+        if at == 18 and kind in TAGS:
+            return drop("STACKED_TAGS")
         if kind == IPV6:
             return self._steer6(frame, at, ifindex, vlan, port.role)
         if kind == IPV4:
-            return self._steer4(frame, at, ifindex)
+            return self._steer4(frame, at, ifindex, port.role)
         return to_kernel("NOT_IP")
 
     def _steer6(self, frame: bytes, at: int, ifindex: int, vlan: int, role: int) -> Expected:
-        wrong = wrong_ipv6(frame, at, len(frame))
+        wrong = no_header(frame, at, len(frame))
         if wrong:
             return to_kernel(wrong)
         source, destination = frame[at + 8 : at + 24], frame[at + 24 : at + 40]
@@ -288,6 +295,10 @@ class Model:
                 return each[0]
             sums = accumulate(weight for _, weight in paths)
             return each[0]._replace(choices=tuple(zip(sums, each, strict=True)))
+            inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 : at + length]
+            return self._encap(
+                entry, frame[:12], inner, length, 41, traffic_class, (source, destination, *about)
+            )
         delivery = self.deliveries.get(destination[:8])
         if delivery is None:
             return to_kernel("NOT_HERE")
@@ -295,18 +306,22 @@ class Model:
             return to_kernel("OVERSIZE")
         return deliver(
             frame[:12],
-            frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :],
+            frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 : at + length],
             delivery,
             ((entry.counter, length), (delivery.counter, length)),
         )
 
-    def _steer4(self, frame: bytes, at: int, ifindex: int) -> Expected:
+    def _steer4(self, frame: bytes, at: int, ifindex: int, role: int) -> Expected:
         wrong = wrong_ipv4(frame, at, len(frame))
         if wrong:
             return to_kernel(wrong)
         entry = self.prefixes4.get(frame[at + 16 : at + 20])
         if entry is None:
             return to_kernel("NO_ENTRY")
+        if role == ACCESS:
+            return drop("SOURCE_UNBOUND")
+        if is_local4(frame[at + 12 : at + 16]):
+            return drop("SOURCE_INVALID")
         if frame[:6] != self.devices[ifindex]:
             return to_kernel("OTHER_HOST")
         if entry.action == DROP:
@@ -322,7 +337,7 @@ class Model:
             protocol = frame[at + 9]
             ports = frame[at + 20 : at + 24] if protocol in (6, 17) and length >= 24 else b""
             about = (protocol, ports)
-        inner = one_less(frame[at : at + 20]) + frame[at + 20 :]
+        inner = one_less(frame[at : at + 20]) + frame[at + 20 : at + length]
         flow = (frame[at + 12 : at + 16], frame[at + 16 : at + 20], *about)
         return self._encap(entry, frame[:12], inner, length, 4, frame[at + 1], flow)
 
@@ -363,9 +378,11 @@ class Model:
         port = self.ports.get((ifindex, vlan))
         if port is None or port.role != CORE:
             return to_kernel("NOT_OUR_PORT")
+        if at == 18 and kind in TAGS:
+            return drop("STACKED_TAGS")
         if kind != IPV6:
             return to_kernel("NOT_IP")
-        wrong = wrong_ipv6(frame, at, len(frame))
+        wrong = no_header(frame, at, len(frame))
         if wrong:
             return to_kernel(wrong)
         sid = self.sids.get(frame[at + 24 : at + 40])
@@ -375,6 +392,9 @@ class Model:
             return to_kernel("OTHER_HOST")
         if self.block is not None and not self.in_block(frame[at + 8 : at + 24]):
             return drop("OUTER_SOURCE")
+        wrong = wrong_length(frame, at, len(frame))
+        if wrong:
+            return to_kernel(wrong)
         length = 40 + (frame[at + 4] << 8 | frame[at + 5])
         following, left, size = frame[at + 6], 0, 0
         if following == FRAGMENT:
@@ -387,6 +407,7 @@ class Model:
                 return to_kernel(answer)
             following, left, size = answer
         end = at + length
+        padded, frame = frame, frame[:end]
         if sid.behavior in (END, END_X):
             if frame[at + 7] <= 1:
                 return to_kernel("HOP_LIMIT")
@@ -395,6 +416,8 @@ class Model:
             if sid.flags & PSP and left == 1:
                 return to_kernel("UNKNOWN_BEHAVIOR")
             segment = at + 48 + 16 * (left - 1)
+            if is_local(frame[segment : segment + 16]):
+                return to_kernel("LOCAL_SCOPE")
             moved = frame[at + 40 : at + 43] + bytes((left - 1,)) + frame[at + 44 : at + 40 + size]
             return send_on(
                 redestined(frame, at, frame[segment : segment + 16], bool(sid.ifindex))[: 14 + 40]
@@ -410,9 +433,9 @@ class Model:
                 redestined(frame, at, octets(sid.mapped), bool(sid.ifindex)), sid, length
             )
         if sid.behavior == END_DT6:
-            return self._dt6(frame, at, sid, (following, left, size), end, length)
+            return self._dt6(padded, at, sid, (following, left, size), end, length)
         if sid.behavior == END_DX4:
-            return self._dx4(frame, at, sid, (following, left, size), end, length)
+            return self._dx4(padded, at, sid, (following, left, size), end, length)
         return to_kernel("UNKNOWN_BEHAVIOR")
 
     def _dt6(
@@ -428,6 +451,8 @@ class Model:
         wrong = wrong_ipv6(frame, inner, len(frame)) or wrong_ipv6(frame, inner, end)
         if wrong:
             return to_kernel(wrong)
+        if is_local(frame[inner + 8 : inner + 24]):
+            return to_kernel("LOCAL_SCOPE")
         prefix = frame[inner + 24 : inner + 32]
         entry = self.prefixes.get(prefix)
         if entry is None:
@@ -438,11 +463,11 @@ class Model:
             path = self.paths.get(entry.path)
             if path is None:
                 return to_kernel("NO_PATH")
-            if not path.flags & REDIRECTABLE:
+            if not path.flags & REDIRECTABLE and not self._same_hop(path):
                 return to_kernel("NOT_IN_PLACE")
             if frame[at + 7] <= 1:
                 return to_kernel("HOP_LIMIT")
-            moved = redestined(frame, at, octets(path.last))
+            moved = redestined(frame[:end], at, octets(path.last))
             counted = counts((sid.counter, length), (path.counter, length))
             return Expected(REDIRECT, "REDIRECTED", moved, counted)
         delivery = self.deliveries.get(prefix)
@@ -463,6 +488,7 @@ class Model:
             + frame[inner + 8 :]
         )
         size = 40 + (packet[4] << 8 | packet[5])
+        packet = packet[:size]
         return deliver(
             frame[:12],
             packet,
@@ -470,12 +496,21 @@ class Model:
             ((sid.counter, length), (entry.counter, size), (delivery.counter, size)),
         )
 
+    def _same_hop(self, path: Path) -> bool:
+        """Tell whether the way to a path's last segment begins as the path does."""
+        last = int.from_bytes(octets(path.last), "big")
+        towards = {
+            hop
+            for network, hop in self.routes
+            if last >> 128 - network.prefixlen
+            == int(network.network_address) >> 128 - network.prefixlen
+        }
+        return bool(path.hop) and towards == {path.hop}
+
     def _dx4(
         self, frame: bytes, at: int, sid: Sid, found: tuple[int, int, int], end: int, length: int
     ) -> Expected:
         following, left, size = found
-        if not sid.ifindex:
-            return to_kernel("UNKNOWN_BEHAVIOR")
         if left:
             return to_kernel("SEGMENTS_LEFT")
         if following != 4:
@@ -484,16 +519,24 @@ class Model:
         wrong = wrong_ipv4(frame, inner, len(frame)) or wrong_ipv4(frame, inner, end)
         if wrong:
             return to_kernel(wrong)
+        if is_local4(frame[inner + 12 : inner + 16]) or is_local4(frame[inner + 16 : inner + 20]):
+            return to_kernel("LOCAL_SCOPE")
         if frame[inner + 8] <= 1:
             return to_kernel("HOP_LIMIT")
+        neighbour = NEIGHBOURS_4.get(sid.next_hop)
+        if neighbour is None:
+            return to_kernel("NOT_HERE")
+        size = frame[inner + 2] << 8 | frame[inner + 3]
+        if size > neighbour.mtu:
+            return to_kernel("OVERSIZE")
         mark = after_tunnel(frame[at + 1] >> 4 & 3, frame[inner + 1] & 3)
         if mark is None:
             return drop("ECN")
-        if mark != frame[inner + 1] & 3:
-            return to_kernel("INNER")
-        packet = one_less(frame[inner : inner + 20]) + frame[inner + 20 :]
+        header = remarked(one_less(frame[inner : inner + 20]), mark)
+        link = mac(neighbour.mac) + mac(DEVICES[neighbour.device]) + IPV4
         counted = counts((sid.counter, length))
-        return Expected(REDIRECT, "DELIVERED", frame[:12] + IPV4 + packet, counted)
+        packet = header + frame[inner + 20 : inner + size]
+        return Expected(REDIRECT, "DELIVERED", link + packet, counted)
 
 
 def counts(*each: tuple[int, int]) -> tuple[tuple[int, int], ...]:

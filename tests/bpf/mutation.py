@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from scapy.layers.inet import TCP, IPOption_Router_Alert
+from scapy.layers.inet import TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ND_NS,
@@ -22,9 +22,11 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrSegmentRouting,
     PadN,
 )
+from scapy.layers.l2 import Dot1Q
 from scapy.packet import Raw
 
 from tests.bpf import scene
+from tests.bpf.headers import sum_of
 from tests.bpf.scene import (
     at_access,
     at_core,
@@ -66,17 +68,28 @@ def corpus() -> dict[Target, list[bytes]]:
         ),
         at_access(IPv6(src=node, dst=away) / bits / TCP(dport=443)),
         at_access(IPv6(src=node, dst=away) / IPv6ExtHdrFragment(nh=17, m=1) / Raw(b"b" * 64)),
-        at_access(datagram4(scene.IP_NODE, scene.IP_AWAY, tos=0xB9)),
-        at_access(datagram4(scene.IP_NODE, scene.IP_AWAY, flags=1)),
-        at_access(datagram4(scene.IP_NODE, scene.IP_LEFT)),
-        at_access(datagram4(scene.IP_NODE, scene.IP_AWAY, options=[IPOption_Router_Alert()])),
+        at_access(datagram4(scene.IP_NODE, scene.IP_AWAY)),
+        at_access(datagram4(scene.IP_NODE, scene.IP_CORRESPONDENT)),
         at_access(datagram(node, away) / Raw(bytes(1380))),
-        at_access(datagram4(scene.IP_NODE, scene.IP_AWAY) / Raw(bytes(1402))),
-        at_access(datagram4(scene.IP_NODE, scene.IP_DELIVERED), vlan=9),
         bytes(ether("access0", scene.NODE_MAC) / Raw(b"\0" * 50)),
+        bytes(ether("access0", scene.NODE_MAC, 0) / Dot1Q(vlan=0) / datagram(node, away)),
+        bytes(ether("access0", scene.NODE_MAC, 0) / Dot1Q(vlan=9) / datagram(node, scene.SID_DT6)),
+        *(
+            at_access(IPv6(src=node, dst=to, plen=0, nh=0) / IPv6ExtHdrHopByHop() / UDP())
+            for to in (scene.SID_DT6, away)
+        ),
     ]
     outside = [at_outside(datagram(correspondent, to)) for to in destinations]
     outside += [at_outside(tcp(correspondent, node, hlim=2)), at_outside(tcp(correspondent, away))]
+    outside += [
+        at_outside(datagram4(scene.IP_NODE, scene.IP_AWAY, tos=0xB9)),
+        at_outside(datagram4(scene.IP_NODE, scene.IP_AWAY, flags=1)),
+        at_outside(datagram4("127.0.0.1", scene.IP_AWAY)),
+        at_outside(datagram4(scene.IP_NODE, scene.IP_LEFT)),
+        at_outside(datagram4(scene.IP_NODE, scene.IP_AWAY, options=[IPOption_Router_Alert()])),
+        at_outside(datagram4(scene.IP_NODE, scene.IP_AWAY) / Raw(bytes(1402))),
+        at_outside(datagram4(scene.IP_NODE, scene.IP_DELIVERED), vlan=9),
+    ]
     inner = datagram(correspondent, node)
     marked = [
         at_core(to_sid(scene.SID_DT6, datagram(correspondent, node, tc=2 * a & 3), tc=b))
@@ -127,8 +140,29 @@ def _interesting() -> tuple[list[bytes], list[bytes]]:
         *(scene.GHOST, scene.PEER_NODE, scene.CORRESPONDENT, scene.FOREIGN, scene.NEIGHBOUR),
         *("::", "::1", "ff02::1", "fe80::1", *scene.SIDS),
     )
-    short = (scene.IP_AWAY, scene.IP_LEFT, scene.IP_DELIVERED, scene.IP_NODE, "255.255.255.255")
+    short = (
+        scene.IP_AWAY,
+        scene.IP_LEFT,
+        scene.IP_DELIVERED,
+        scene.IP_NODE,
+        "255.255.255.255",
+        "127.0.0.1",
+    )
     return [IPv6Address(a).packed for a in addresses], [IPv4Address(a).packed for a in short]
+
+
+def _sum_anew(frame: bytearray) -> None:
+    """Give IPv4 headers the checksum they ask for: what is wrong shall not be that alone."""
+    at = 18 if frame[12:14] in (KINDS[2], KINDS[3]) else 14
+    if len(frame) < at + 48:
+        return
+    if frame[at] >> 4 == 6:
+        if frame[at + 6] not in (4, 43):
+            return
+        at += 40 + (8 * (frame[at + 41] + 1) if frame[at + 6] == 43 else 0)
+    if len(frame) >= at + 20 and frame[at] == 0x45:
+        frame[at + 10 : at + 12] = bytes(2)
+        struct.pack_into("!H", frame, at + 10, 0xFFFF ^ sum_of(frame[at : at + 20]))
 
 
 class Mutator:
@@ -152,6 +186,8 @@ class Mutator:
                 self._mutate(frame)
                 while draw() < 0.4:
                     self._mutate(frame)
+                if draw() < 0.9:
+                    _sum_anew(frame)
             # A frame of less than an IP header is refused by BPF_PROG_TEST_RUN itself.
             kind = frame[12:14]
             least = 54 if kind == KINDS[0] else 34 if kind == KINDS[1] else 15

@@ -47,6 +47,19 @@ DEVICES = {
     "core1": "02:00:00:00:c1:01",
     "other0": "02:00:00:00:d0:01",
 }
+
+
+@dataclass(frozen=True)
+class Neighbour4:
+    """An IPv4 neighbour that the kernel knows; the MTU is that of the device."""
+
+    device: str
+    mac: str
+    mtu: int = 1500
+
+
+NEIGHBOURS_4 = {"10.1.0.5": Neighbour4("access0", "02:00:00:00:01:01")}
+"""What the namespace's own routes and neighbour table say."""
 LIMITS = Limits(
     prefixes=1024,
     flows=1024,
@@ -188,9 +201,21 @@ def devices(space: str) -> Iterator[dict[str, int]]:
             shown = _run("ip", "-n", space, "-o", "link", "show", name)
             found[name] = int(shown.split(":", maxsplit=1)[0])
         assert len({mac(address) for address in DEVICES.values()}) == len(DEVICES)
+        _know_neighbours(space)
         yield found
     finally:
         namespace.remove(space)
+
+
+def _know_neighbours(space: str) -> None:
+    with namespace.inside(space):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    for address, neighbour in NEIGHBOURS_4.items():
+        device = neighbour.device
+        for end in (device, f"peer{list(DEVICES).index(device)}"):
+            _run("ip", "-n", space, "link", "set", end, "up")
+        _run("ip", "-n", space, "route", "add", f"{address}/32", "dev", device)
+        _run("ip", "-n", space, "neigh", "add", address, "lladdr", neighbour.mac, "dev", device)
 
 
 def _run(*command: str) -> str:

@@ -136,9 +136,9 @@ def at_access(packet: Packet, vlan: int | None = None) -> bytes:
     return bytes(ether("access0", NODE_MAC, vlan) / packet)
 
 
-def at_outside(packet: Packet) -> bytes:
+def at_outside(packet: Packet, vlan: int | None = None) -> bytes:
     """A frame at the outside port."""
-    return bytes(ether("outside0", OUTSIDE_MAC) / packet)
+    return bytes(ether("outside0", OUTSIDE_MAC, vlan) / packet)
 
 
 def at_core(packet: Packet, vlan: int | None = None) -> bytes:
@@ -204,6 +204,7 @@ def router(devices: dict[str, int]) -> Tables:
             (access1, 7): Port(ACCESS),
             (access0, 9): Port(ACCESS),
             (devices["outside0"], 0): Port(OUTSIDE),
+            (devices["outside0"], 9): Port(OUTSIDE),
             (core0, 0): Port(CORE),
             (core0, 8): Port(CORE),
             (core1, 0): Port(CORE),

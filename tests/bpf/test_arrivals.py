@@ -150,7 +150,25 @@ class TestEvents:
             router.steer(came(solicitation(), "02:00:00:00:66:09"))
         assert len(router.events()) == 4
 
+    def test_many_nodes_together_have_a_limit(self, router: Router) -> None:
+        """Link-layer addresses cost nothing: a flood of them must not fill the ring."""
+        router.tables.event_gap_ms = 60_000
+        router.fill()
+        run = router.fastpath.programs["steer"].runner(router.devices["access0"])
+        frame = came(solicitation(), "06:00:00:00:00:00")
+        for number in range(300):
+            run(frame[:10] + number.to_bytes(2, "big") + frame[12:])
+        told = [event.mac[4:] for event in router.events()]
+        assert told == [number.to_bytes(2, "big") for number in range(256)]
+        together, quiet = (1 << 48).to_bytes(8, "little"), router.fastpath.maps["quiet"]
+        began = time.monotonic_ns() // 1_000_000 - 60_001
+        quiet.put(together, (began << 16 | 256).to_bytes(8, "little"))
+        run(frame[:10] + (299).to_bytes(2, "big") + frame[12:])
+        assert [event.mac[4:] for event in router.events()] == [(299).to_bytes(2, "big")]
+
     def test_an_event_that_finds_no_room_is_told_later(self, router: Router) -> None:
+        router.tables.event_gap_ms = 0
+        router.fill()
         room = router.fastpath.ring.size // 48  # 40 octets and the record's header
         run = router.fastpath.programs["steer"].runner(router.devices["access0"])
         with namespace.inside(router.fastpath.space):
@@ -270,4 +288,5 @@ class TestOtherHost:
     )
     def test_it_is_left_alone(self, router: Router, destination: str, packet: Packet) -> None:
         frame = bytes(Ether(dst=destination, src=scene.NODE_MAC) / packet)
-        to_kernel(router.steer(frame), "OTHER_HOST", frame)
+        device = "access0" if IPv6 in packet else "outside0"
+        to_kernel(router.steer(frame, device), "OTHER_HOST", frame)

@@ -23,7 +23,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from tests.bpf import scene
-from tests.bpf.checked import Router, to_kernel
+from tests.bpf.checked import Router, dropped, to_kernel
 from tests.bpf.running import DEVICES
 from tests.bpf.scene import (
     AWAY,
@@ -38,6 +38,7 @@ from tests.bpf.scene import (
     SID_DX4,
     at_access,
     at_core,
+    at_outside,
     datagram,
     datagram4,
     ether,
@@ -66,10 +67,11 @@ class TestCutShort:
     @pytest.mark.parametrize("version", [4, 6])
     def test_at_an_access_port(self, router: Router, version: int, vlan: int | None) -> None:
         packet = datagram(NODE, AWAY) if version == 6 else datagram4(IP_NODE, IP_AWAY)
-        whole = at_access(packet, vlan)
+        device, at_port = ("access0", at_access) if version == 6 else ("outside0", at_outside)
+        whole = at_port(packet, vlan)
         for length in range(18 if vlan else LEAST[version], len(whole)):
-            to_kernel(router.steer(whole[:length]), "TRUNCATED", whole[:length])
-        assert router.steer(whole).reasons == ("STEERED",)
+            to_kernel(router.steer(whole[:length], device), "TRUNCATED", whole[:length])
+        assert router.steer(whole, device).reasons == ("STEERED",)
 
     @pytest.mark.parametrize("vlan", [None, 8])
     @pytest.mark.parametrize("sid", [SID_DT6, scene.SID_X, scene.SID_END, scene.SID_MAP])
@@ -186,12 +188,64 @@ class TestVersions:
             ether("access0", scene.NODE_MAC) / ARP(),
             Ether(dst=DEVICES["access0"], src=scene.NODE_MAC, type=0x88CC) / Raw(bytes(50)),
             Ether(dst=DEVICES["access0"], src=scene.NODE_MAC, type=46) / Raw(bytes(46)),
-            ether("access0", scene.NODE_MAC, 9) / Dot1Q(vlan=9) / datagram(NODE, AWAY),
         ],
-        ids=["arp", "lldp", "802.3", "two-tags"],
+        ids=["arp", "lldp", "802.3"],
     )
     def test_other_protocols(self, router: Router, link: Packet) -> None:
         to_kernel(router.steer(bytes(link)), "NOT_IP", bytes(link))
+
+
+PADDED = b"\0\1\4\0\0\0\0"
+"""Of a Hop-by-Hop header what follows its next header: no Jumbo Payload, four octets of padding."""
+
+
+def without_length(source: str, destination: str, inner: Packet, following: int = 41) -> Packet:
+    """A packet of payload length 0 that Linux takes all the same: a Hop-by-Hop header follows."""
+    rest = bytes((following,)) + PADDED + bytes(inner)
+    return IPv6(src=source, dst=destination, plen=0, nh=0) / Raw(rest)
+
+
+class TestAroundTheChecks:
+    """What Linux is lenient about is no way past the checks of who may speak to whom."""
+
+    @pytest.mark.parametrize("device", ["access0", "outside0"])
+    @pytest.mark.parametrize("source", [NODE, CORRESPONDENT])
+    def test_a_sid_without_a_length(self, router: Router, device: str, source: str) -> None:
+        link = ether(device, scene.NODE_MAC)
+        frame = bytes(link / without_length(source, SID_DT6, INNER))
+        dropped(router.send("steer", device, frame), "TO_SID_BLOCK", frame)
+
+    def test_a_source_without_a_length(self, router: Router) -> None:
+        frame = at_access(without_length("2001:db8:bad::1", AWAY, UDP(), 17))
+        dropped(router.steer(frame), "SOURCE_UNBOUND", frame)
+        frame = at_core(without_length("2001:db8:bad::1", SID_DT6, INNER))
+        dropped(router.sid(frame), "OUTER_SOURCE", frame)
+
+    def test_a_bound_source_without_a_length_is_the_kernels(self, router: Router) -> None:
+        frame = at_access(without_length(NODE, AWAY, UDP(), 17))
+        to_kernel(router.steer(frame), "JUMBO", frame)
+
+    @pytest.mark.parametrize("claimed", [200, 65535])
+    def test_a_length_beyond_the_frame(self, router: Router, claimed: int) -> None:
+        frame = bytearray(at_access(datagram(NODE, SID_DT6)))
+        struct.pack_into("!H", frame, 18, claimed)
+        dropped(router.steer(bytes(frame)), "TO_SID_BLOCK", bytes(frame))
+
+    @pytest.mark.parametrize("outside", [0x8100, 0x88A8])
+    @pytest.mark.parametrize("within", [0x8100, 0x88A8])
+    @pytest.mark.parametrize("packet", [datagram(NODE, SID_DT6), datagram("2001:db8:bad::1", AWAY)])
+    def test_a_tag_within_a_tag(
+        self, router: Router, outside: int, within: int, packet: Packet
+    ) -> None:
+        for device in ("access0", "outside0", "core0"):
+            link = Ether(dst=DEVICES[device], src=scene.NODE_MAC, type=outside)
+            frame = bytes(link / Dot1Q(vlan=0, type=within) / Dot1Q(vlan=0) / packet)
+            program = "sid" if device == "core0" else "steer"
+            dropped(router.send(program, device, frame), "STACKED_TAGS", frame)
+
+    def test_tags_of_a_vlan_that_is_no_port(self, router: Router) -> None:
+        frame = bytes(ether("access0", scene.NODE_MAC, 5) / Dot1Q(vlan=9) / datagram(NODE, AWAY))
+        to_kernel(router.steer(frame), "NOT_OUR_PORT", frame)
 
 
 def routed(**fields: object) -> bytes:
@@ -241,6 +295,14 @@ class TestRoutingHeader:
     def test_every_flag(self, router: Router, bit: int) -> None:
         frame = with_bytes(routed(), {14 + 40 + 5: 1 << bit})
         to_kernel(router.sid(frame), "SRH_FLAGS", frame)
+
+    @pytest.mark.parametrize("segment", ["::", "::1", "ff02::1", "ff0e::1", "fe80::1"])
+    @pytest.mark.parametrize("sid", [scene.SID_X, scene.SID_END, scene.SID_END_TO])
+    def test_a_next_segment_that_nobody_forwards(
+        self, router: Router, sid: str, segment: str
+    ) -> None:
+        frame = at_core(to_sid(sid, INNER, after=(segment, SEGMENTS[0])))
+        to_kernel(router.sid(frame), "LOCAL_SCOPE", frame)
 
     def test_the_tag_does_not_matter(self, router: Router) -> None:
         assert router.sid(routed(tag=0xFFFF)).reasons == ("ENDPOINT",)
@@ -342,8 +404,8 @@ class TestEntries:
 
     def test_ipv4_is_not_delivered_here(self, router: Router) -> None:
         assert router.tables.prefixes4[scene.IP_DELIVERED] == Steer(DELIVER)
-        frame = at_access(datagram4(IP_NODE, scene.IP_DELIVERED))
-        to_kernel(router.steer(frame), "NO_PATH", frame)
+        frame = at_outside(datagram4(IP_NODE, scene.IP_DELIVERED))
+        to_kernel(router.steer(frame, "outside0"), "NO_PATH", frame)
 
     @pytest.mark.parametrize("action", [0, 4, 255, 2**32 - 1])
     def test_an_action_we_do_not_know(self, router: Router, action: int) -> None:

@@ -16,8 +16,8 @@ from srv6dmm.dataplane import namespace
 from tests.bpf import scene
 from tests.bpf.fuzzing import Comparison, Different, Tally
 from tests.bpf.model import Model
-from tests.bpf.mutation import corpus
-from tests.bpf.running import DEVICES, REASONS, Fastpath
+from tests.bpf.mutation import Mutator, corpus
+from tests.bpf.running import DEVICES, OK, REASONS, REDIRECT, SHOT, Fastpath
 from tests.bpf.tables import mac
 
 pytestmark = pytest.mark.root
@@ -68,3 +68,28 @@ def test_every_frame_is_treated_as_the_model_says(fastpath: Fastpath) -> None:
     for tally in tallies:
         assert tally.met_again > tally.frames // 100
         assert len(set(tally.labels.values())) > 0.95 * len(tally.labels)
+
+
+@pytest.mark.parametrize(("size", "segments"), [(1, 2), (50, 2), (536, 3), (1440, 5)])
+def test_super_packets_are_handled_or_left_whole(
+    fastpath: Fastpath, size: int, segments: int
+) -> None:
+    """BPF_PROG_TEST_RUN cannot say of which type: some helpers refuse, and nothing may be lost."""
+    tables = scene.with_flows(scene.router(fastpath.devices))
+    fastpath.fill(tables)
+    for (program, device), frames in corpus().items():
+        for frame in Mutator(f"{SEED} {size}", frames).frames(400):
+            padded = frame + bytes(max(0, size - len(frame)))
+            try:
+                outcome = fastpath.send(program, device, padded, (size, segments))
+            except OSError:
+                continue  # the kernel takes no such packet
+            assert len(outcome.reasons) == 1, outcome
+            [reason] = outcome.reasons
+            if outcome.verdict == OK and reason != "ENDPOINT":
+                assert outcome.frame == padded, reason
+                assert outcome.counted == {}
+            elif outcome.verdict == REDIRECT:
+                assert reason in {"STEERED", "DELIVERED", "ENDPOINT", "REDIRECTED"}
+            else:
+                assert outcome.verdict in (OK, SHOT)

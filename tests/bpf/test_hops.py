@@ -9,12 +9,13 @@ from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
 
 from tests.bpf import scene
-from tests.bpf.checked import Router, unlabelled
+from tests.bpf.checked import Router, to_kernel, unlabelled
 from tests.bpf.running import DEVICES, OK, REDIRECT
 from tests.bpf.scene import (
     AWAY,
     CORRESPONDENT,
     MOVED,
+    MOVED_FAR,
     NODE,
     SEGMENTS,
     SID_DT6,
@@ -97,6 +98,45 @@ def test_other_locators_are_the_kernels(router: Router) -> None:
     outcome = router.fastpath.send("sid", "core0", frame, (0, 0))
     assert (outcome.verdict, outcome.reasons) == (OK, ("ENDPOINT",))
     assert outcome.frame[21] == 9
+
+
+FAR_LATE = to_sid(SID_DT6, datagram(CORRESPONDENT, MOVED_FAR), before=SEGMENTS[:1], hlim=9)
+
+
+def late_by(router: Router, locator: str, hop: int) -> None:
+    """Have the path of MOVED_FAR begin with next hop NUMBER, and a locator's way with `hop`."""
+    tables = router.tables
+    device = router.devices["core0"]
+    tables.hops = {n: Hop(device, PEER_MAC, DEVICES["core0"]) for n in (NUMBER, NUMBER + 1)}
+    tables.paths[3] = replace(tables.paths[3], hop=NUMBER)
+    tables.routes = {locator: hop}
+    router.fill()
+
+
+def test_late_packets_of_a_longer_list_are_redirected_where_the_way_begins_alike(
+    router: Router,
+) -> None:
+    """They go to the last segment alone: nothing is taken off and put on again."""
+    last = SEGMENTS[4]
+    late_by(router, f"{last.removesuffix(':e0f9::')}::/48", NUMBER)
+    outcome = router.fastpath.send("sid", "core0", at_core(FAR_LATE), (0, 0))
+    assert (outcome.verdict, outcome.reasons) == (REDIRECT, ("REDIRECTED",))
+    wanted = FAR_LATE.copy()
+    wanted.dst, wanted.hlim = last, 8
+    assert outcome.frame == ADDRESSED + bytes(ether("core0", scene.CORE_MAC) / wanted)[12:]
+    size = len(FAR_LATE)
+    assert outcome.counted == {34: (1, size), 12: (1, size)}
+
+
+@pytest.mark.parametrize(
+    ("locator", "hop"), [("fd00:5a:25::/48", NUMBER + 1), ("fd00:5a:26::/48", NUMBER)]
+)
+def test_late_packets_are_the_kernels_where_the_way_begins_otherwise(
+    router: Router, locator: str, hop: int
+) -> None:
+    late_by(router, locator, hop)
+    frame = at_core(FAR_LATE)
+    to_kernel(router.sid(frame), "NOT_IN_PLACE", frame)
 
 
 def test_a_next_hop_that_is_not_known_is_the_kernels(router: Router) -> None:

@@ -248,6 +248,15 @@ class TestDecapsulation:
         frame = at_core(to_sid(SID_DT6, datagram(CORRESPONDENT, destination)))
         to_kernel(router.sid(frame), "NOT_HERE", frame)
 
+    @pytest.mark.parametrize("source", ["::", "::1", "ff02::1", "fe80::1"])
+    @pytest.mark.parametrize("destination", [NODE, scene.MOVED, scene.LEFT])
+    def test_a_source_that_no_router_forwards_is_the_kernels(
+        self, router: Router, source: str, destination: str
+    ) -> None:
+        """RFC 4291 sections 2.5 and 2.7: an endpoint is a router to what it finds."""
+        frame = at_core(to_sid(SID_DT6, datagram(source, destination)))
+        to_kernel(router.sid(frame), "LOCAL_SCOPE", frame)
+
     def test_packets_to_a_node_that_just_left_are_dropped(self, router: Router) -> None:
         frame = at_core(to_sid(SID_DT6, datagram(CORRESPONDENT, scene.LEFT)))
         dropped(router.sid(frame), "NODE_LEFT", frame)
@@ -300,7 +309,7 @@ class TestIPv4:
         inner = datagram4(IP_CORRESPONDENT, IP_NODE, ttl=2, tos=0xB8, id=99)
         packet = to_sid(SID_DX4, inner, following=4, before=SEGMENTS[:count], hlim=1)
         outcome = router.sid(at_core(packet, vlan))
-        link = Ether(dst=LINK.dst, src=LINK.src)
+        link = Ether(dst=scene.NODE_MAC, src=DEVICES["access0"])
         wanted = link / datagram4(IP_CORRESPONDENT, IP_NODE, ttl=1, tos=0xB8, id=99)
         assert (outcome.verdict, outcome.reasons) == (REDIRECT, ("DELIVERED",))
         assert outcome.frame == bytes(wanted)
@@ -313,17 +322,30 @@ class TestIPv4:
         outcome = router.sid(frame)
         if left is None:
             dropped(outcome, "ECN", frame)
-        elif left != inner:  # the header's checksum would change too: the kernel does it
-            to_kernel(outcome, "INNER", frame)
         else:
             assert outcome.reasons == ("DELIVERED",)
-            assert Ether(outcome.frame)[IP].tos == 0x48 | inner
+            wanted = datagram4(IP_CORRESPONDENT, IP_NODE, tos=0x48 | left, ttl=63)
+            assert Ether(outcome.frame)[IP] == IP(bytes(wanted))
 
     @pytest.mark.parametrize("hop_limit", [0, 1])
     def test_time_exceeded_is_the_kernels_to_send(self, router: Router, hop_limit: int) -> None:
         packet = datagram4(IP_CORRESPONDENT, IP_NODE, ttl=hop_limit)
         frame = at_core(to_sid(SID_DX4, packet, following=4))
         to_kernel(router.sid(frame), "HOP_LIMIT", frame)
+
+    @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"])
+    def test_addresses_that_no_router_forwards_are_the_kernels(
+        self, router: Router, address: str
+    ) -> None:
+        for inner in (datagram4(address, IP_NODE), datagram4(IP_CORRESPONDENT, address)):
+            frame = at_core(to_sid(SID_DX4, inner, following=4))
+            to_kernel(router.sid(frame), "LOCAL_SCOPE", frame)
+
+    def test_a_wrong_checksum_is_the_kernels_to_see(self, router: Router) -> None:
+        inner = datagram4(IP_CORRESPONDENT, IP_NODE)
+        inner.chksum = IP(bytes(inner)).chksum ^ 0x0101
+        frame = at_core(to_sid(SID_DX4, inner, following=4))
+        to_kernel(router.sid(frame), "BAD_CHECKSUM", frame)
 
     def test_ipv6_is_not_for_it(self, router: Router) -> None:
         frame = at_core(to_sid(SID_DX4, INNER))
@@ -334,10 +356,62 @@ class TestIPv4:
         frame = at_core(to_sid(SID_DX4, inner, following=4, after=SEGMENTS[:1]))
         to_kernel(router.sid(frame), "SEGMENTS_LEFT", frame)
 
-    def test_without_a_device_it_is_the_kernels(self, router: Router) -> None:
+    def test_without_a_neighbour_it_is_the_kernels(self, router: Router) -> None:
         inner = datagram4(IP_CORRESPONDENT, IP_NODE)
         frame = at_core(to_sid(scene.SID_DX4_NOWHERE, inner, following=4))
-        to_kernel(router.sid(frame), "UNKNOWN_BEHAVIOR", frame)
+        to_kernel(router.sid(frame), "NOT_HERE", frame)
+
+    @pytest.mark.parametrize(("more", "reason"), [(0, "DELIVERED"), (1, "OVERSIZE")])
+    @pytest.mark.parametrize("flags", ["", "DF"])
+    def test_the_greatest_that_the_device_takes_goes(
+        self, router: Router, more: int, reason: str, flags: str
+    ) -> None:
+        """What is larger the kernel cuts up, or answers with Fragmentation Needed."""
+        inner = IP(src=IP_CORRESPONDENT, dst=IP_NODE, flags=flags) / Raw(bytes(1480 + more))
+        frame = at_core(to_sid(SID_DX4, inner, following=4))
+        outcome = router.sid(frame)
+        assert outcome.reasons == (reason,)
+        assert (outcome.frame == frame) == bool(more)
+
+
+class TestTrailer:
+    """What follows a packet in its frame, or an inner packet in its tunnel, goes no further."""
+
+    @pytest.mark.parametrize("vlan", [None, 8])
+    @pytest.mark.parametrize("more", [1, 30, 1500])
+    @pytest.mark.parametrize(
+        "packet",
+        [
+            to_sid(scene.SID_X, INNER, after=SEGMENTS[:2]),
+            to_sid(scene.SID_END, INNER, after=SEGMENTS[:2]),
+            to_sid(scene.SID_MAP_TO, INNER),
+            to_sid(SID_DT6, INNER, before=SEGMENTS[:1]),
+            to_sid(SID_DT6, datagram(CORRESPONDENT, scene.MOVED)),
+            to_sid(SID_DX4, datagram4(IP_CORRESPONDENT, IP_NODE), 4),
+        ],
+        ids=["end.x", "end", "map", "dt6", "late", "dx4"],
+    )
+    def test_it_is_left_behind(
+        self, router: Router, packet: Packet, more: int, vlan: int | None
+    ) -> None:
+        frame = at_core(packet, vlan)
+        without = router.sid(frame)
+        assert without.reasons[0] in ("ENDPOINT", "DELIVERED", "REDIRECTED")
+        assert router.sid(frame + b"t" * more) == without
+
+    @pytest.mark.parametrize(
+        ("sid", "inner", "following"),
+        [(SID_DT6, INNER, 41), (SID_DX4, datagram4(IP_CORRESPONDENT, IP_NODE), 4)],
+    )
+    def test_within_the_tunnel_too(
+        self, router: Router, sid: str, inner: Packet, following: int
+    ) -> None:
+        without = router.sid(at_core(to_sid(sid, inner, following)))
+        longer = IPv6(bytes(to_sid(sid, inner, following)))
+        longer.plen += 9
+        outcome = router.sid(at_core(longer) + b"t" * 9)
+        assert outcome.reasons == ("DELIVERED",)
+        assert outcome.frame == without.frame
 
 
 class TestWhoMaySpeakToASid:

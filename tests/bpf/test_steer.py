@@ -20,7 +20,7 @@ from srv6dmm.dataplane.fastpath.layout import outer_header
 from srv6dmm.model.sid import EncapMode
 from tests.bpf import scene
 from tests.bpf.checked import Router, dropped, label_of, redirected, to_kernel
-from tests.bpf.running import DEVICES, REDIRECT
+from tests.bpf.running import DEVICES, REDIRECT, Outcome
 from tests.bpf.scene import (
     AWAY,
     CORRESPONDENT,
@@ -40,11 +40,17 @@ from tests.bpf.tables import ENCAP, Path, Steer
 
 pytestmark = pytest.mark.root
 LINK = ether("access0", scene.NODE_MAC)
+LINK_4 = ether("outside0", scene.OUTSIDE_MAC)
 LISTS = [
     pytest.param(SEGMENTS[:count], reduced, id=f"{'encap.red' if reduced else 'encap'}-{count}")
     for reduced in (False, True)
     for count in range(1, 7)
 ]
+
+
+def steer4(router: Router, packet: Packet, vlan: int | None = None) -> Outcome:
+    """Run an IPv4 packet at the outside port: from mobile nodes none is steered."""
+    return router.steer(at_outside(packet, vlan), "outside0")
 
 
 def use(router: Router, segments: tuple[str, ...], reduced: bool, mtu: int = 1600) -> None:
@@ -76,10 +82,10 @@ def test_a_container_is_a_segment_like_any_other(router: Router, reduced: bool) 
 @pytest.mark.parametrize(("segments", "reduced"), LISTS)
 def test_ipv4_is_encapsulated(router: Router, segments: tuple[str, ...], reduced: bool) -> None:
     use(router, segments, reduced)
-    outcome = router.steer(at_access(datagram4(IP_NODE, IP_AWAY, tos=0x2A, ttl=64, id=7)))
+    outcome = steer4(router, datagram4(IP_NODE, IP_AWAY, tos=0x2A, ttl=64, id=7))
     header = outer(segments, reduced, following=4, traffic_class=0x2A)
     inner = datagram4(IP_NODE, IP_AWAY, tos=0x2A, ttl=63, id=7)
-    redirected(outcome, "STEERED", LINK / header / inner)
+    redirected(outcome, "STEERED", LINK_4 / header / inner)
 
 
 @pytest.mark.parametrize(("segments", "reduced"), LISTS)
@@ -96,10 +102,9 @@ def test_the_agent_writes_the_header_that_the_rfc_asks_for(
 def test_dscp_and_ecn_are_copied_to_the_outer_header(router: Router, version: int) -> None:
     for octet in range(256):
         if version == 6:
-            packet = datagram(NODE, AWAY, tc=octet)
+            outcome = router.steer(at_access(datagram(NODE, AWAY, tc=octet)))
         else:
-            packet = datagram4(IP_NODE, IP_AWAY, tos=octet)
-        outcome = router.steer(at_access(packet))
+            outcome = steer4(router, datagram4(IP_NODE, IP_AWAY, tos=octet))
         assert outcome.reasons == ("STEERED",)
         assert Ether(outcome.frame)[IPv6].tc == octet
 
@@ -110,7 +115,7 @@ def test_the_inner_hop_limit_is_one_less_and_the_outer_fresh(
 ) -> None:
     six = Ether(router.steer(at_access(datagram(NODE, AWAY, hlim=hop_limit))).frame)
     assert (six[IPv6].hlim, six[IPv6].payload[IPv6].hlim) == (64, hop_limit - 1)
-    four = Ether(router.steer(at_access(datagram4(IP_NODE, IP_AWAY, ttl=hop_limit))).frame)
+    four = Ether(steer4(router, datagram4(IP_NODE, IP_AWAY, ttl=hop_limit)).frame)
     assert (four[IPv6].hlim, four[IP].ttl) == (64, hop_limit - 1)
     assert four[IP].chksum == IP(bytes(datagram4(IP_NODE, IP_AWAY, ttl=hop_limit - 1))).chksum
 
@@ -120,28 +125,59 @@ def test_time_exceeded_is_the_kernels_to_send(router: Router, hop_limit: int) ->
     for packet in (
         datagram(NODE, AWAY, hlim=hop_limit),
         datagram(NODE, scene.PEER_NODE, hlim=hop_limit),
-        datagram4(IP_NODE, IP_AWAY, ttl=hop_limit),
     ):
         frame = at_access(packet)
         to_kernel(router.steer(frame), "HOP_LIMIT", frame)
+    packet = datagram4(IP_NODE, IP_AWAY, ttl=hop_limit)
+    to_kernel(steer4(router, packet), "HOP_LIMIT", at_outside(packet))
 
 
-def test_a_wrong_ipv4_checksum_stays_wrong(router: Router) -> None:
-    """RFC 1624: an update of the checksum must not repair what was broken on the way."""
+class TestSourcesOfIPv4:
+    """Nobody but the outside has IPv4 steered: no IPv4 source is bound to a node's port."""
+
+    @pytest.mark.parametrize("source", [IP_NODE, "9.9.9.9", "127.0.0.1", "0.0.0.0"])
+    @pytest.mark.parametrize("destination", [IP_AWAY, scene.IP_LEFT, scene.IP_DELIVERED])
+    @pytest.mark.parametrize("vlan", [None, 9])
+    def test_from_a_node_none_goes_where_entries_lead(
+        self, router: Router, source: str, destination: str, vlan: int | None
+    ) -> None:
+        frame = at_access(datagram4(source, destination), vlan)
+        dropped(router.steer(frame), "SOURCE_UNBOUND", frame)
+
+    @pytest.mark.parametrize(
+        ("source", "destination"), [(IP_NODE, "9.9.9.9"), ("0.0.0.0", "255.255.255.255")]
+    )
+    def test_from_a_node_what_has_no_entry_is_the_kernels(
+        self, router: Router, source: str, destination: str
+    ) -> None:
+        """DHCP among it."""
+        frame = at_access(datagram4(source, destination))
+        to_kernel(router.steer(frame), "NO_ENTRY", frame)
+
+    @pytest.mark.parametrize(
+        "source", ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.5", "240.0.0.1", "255.255.255.255"]
+    )
+    def test_from_outside_an_invalid_one_is_dropped(self, router: Router, source: str) -> None:
+        packet = datagram4(source, IP_AWAY)
+        dropped(steer4(router, packet), "SOURCE_INVALID", at_outside(packet))
+
+    @pytest.mark.parametrize("source", ["1.0.0.1", "126.0.0.1", "128.0.0.1", "223.255.255.254"])
+    def test_from_outside_others_are_steered(self, router: Router, source: str) -> None:
+        assert steer4(router, datagram4(source, IP_AWAY)).reasons == ("STEERED",)
+
+
+@pytest.mark.parametrize("wrong", [0x1111, 0xFFFF, 1, 0x8000])
+def test_a_wrong_ipv4_checksum_is_the_kernels_to_drop(router: Router, wrong: int) -> None:
     packet = datagram4(IP_NODE, IP_AWAY, ttl=64)
-    right = IP(bytes(packet)).chksum
-    packet.chksum = right ^ 0x1111
-    left = Ether(router.steer(at_access(packet)).frame)[IP]
-    seen = left.chksum
-    left.chksum = None
-    assert seen != IP(bytes(left)).chksum
+    packet.chksum = IP(bytes(packet)).chksum ^ wrong
+    to_kernel(steer4(router, packet), "BAD_CHECKSUM", at_outside(packet))
 
 
 class TestFlowLabel:
     """RFC 6437 and RFC 6438."""
 
     def label(self, router: Router, packet: Packet) -> int:
-        outcome = router.steer(at_access(packet))
+        outcome = steer4(router, packet) if IP in packet else router.steer(at_access(packet))
         assert outcome.reasons == ("STEERED",)
         return label_of(outcome.frame)
 
@@ -216,12 +252,13 @@ class TestSize:
         use(router, SEGMENTS[:3], reduced, mtu=400)
         room = 400 - len(template(SEGMENTS[:3], reduced))
         head = IPv6(src=NODE, dst=AWAY) if version == 6 else IP(src=IP_NODE, dst=IP_AWAY)
-        fits = at_access(head / UDP() / Raw(bytes(room - len(head) - 8)))
-        outcome = router.steer(fits)
+        device, at_port = ("access0", at_access) if version == 6 else ("outside0", at_outside)
+        fits = at_port(head / UDP() / Raw(bytes(room - len(head) - 8)))
+        outcome = router.steer(fits, device)
         assert outcome.reasons == ("STEERED",)
         assert len(outcome.frame) == 14 + 400
-        frame = at_access(head / UDP() / Raw(bytes(room - len(head) - 7)))
-        to_kernel(router.steer(frame), "OVERSIZE", frame)
+        frame = at_port(head / UDP() / Raw(bytes(room - len(head) - 7)))
+        to_kernel(router.steer(frame, device), "OVERSIZE", frame)
 
     def test_of_a_super_packet_the_segments_count(self, router: Router) -> None:
         """1500 octets of UDP segments do not fit into 1600 with 80 of header, 1400 do."""
@@ -242,9 +279,9 @@ class TestTag:
         redirected(outcome, "STEERED", LINK / header / datagram(NODE, AWAY, hlim=8))
 
     def test_it_is_taken_off_ipv4(self, router: Router) -> None:
-        outcome = router.steer(at_access(datagram4(IP_NODE, IP_AWAY, ttl=9), vlan=9))
+        outcome = steer4(router, datagram4(IP_NODE, IP_AWAY, ttl=9), vlan=9)
         header = outer(SEGMENTS[:2], False, 4)
-        redirected(outcome, "STEERED", LINK / header / datagram4(IP_NODE, IP_AWAY, ttl=8))
+        redirected(outcome, "STEERED", LINK_4 / header / datagram4(IP_NODE, IP_AWAY, ttl=8))
 
     def test_it_is_taken_off_when_the_packet_is_delivered(self, router: Router) -> None:
         outcome = router.steer(at_access(datagram(NODE, scene.TAGGED_NODE, hlim=9), vlan=9))
@@ -262,6 +299,33 @@ class TestTag:
     def test_a_priority_tag_is_no_vlan(self, router: Router) -> None:
         outcome = router.steer(at_access(datagram(NODE, AWAY, hlim=9), vlan=0))
         assert outcome.reasons == ("STEERED",)
+
+
+class TestTrailer:
+    """What follows a packet in its frame is not its own, and goes no further (RFC 8200 3)."""
+
+    @pytest.mark.parametrize("more", [1, 22, 1500])
+    @pytest.mark.parametrize("vlan", [None, 9])
+    @pytest.mark.parametrize("destination", [AWAY, scene.PEER_NODE])
+    def test_it_is_left_behind(
+        self, router: Router, more: int, vlan: int | None, destination: str
+    ) -> None:
+        frame = at_access(datagram(NODE, destination), vlan)
+        without = router.steer(frame)
+        outcome = router.steer(frame + b"t" * more)
+        assert outcome == without
+        assert outcome.verdict == REDIRECT
+
+    @pytest.mark.parametrize("vlan", [None, 9])
+    def test_that_of_ipv4(self, router: Router, vlan: int | None) -> None:
+        frame = at_outside(datagram4(IP_NODE, IP_AWAY), vlan)
+        without = router.steer(frame, "outside0")
+        assert without.reasons == ("STEERED",)
+        assert router.steer(frame + b"t" * 18, "outside0") == without
+
+    def test_it_stays_when_the_packet_is_left_to_the_kernel(self, router: Router) -> None:
+        frame = at_access(datagram(NODE, CORRESPONDENT)) + b"t" * 9
+        to_kernel(router.steer(frame), "NO_ENTRY", frame)
 
 
 class TestDelivery:
@@ -302,8 +366,8 @@ def test_packets_to_a_node_that_just_left_are_dropped(router: Router) -> None:
     """RFC 5213 section 5.3.5."""
     frame = at_access(datagram(NODE, scene.LEFT))
     dropped(router.steer(frame), "NODE_LEFT", frame)
-    frame = at_access(datagram4(IP_NODE, scene.IP_LEFT))
-    dropped(router.steer(frame), "NODE_LEFT", frame)
+    packet = datagram4(IP_NODE, scene.IP_LEFT)
+    dropped(steer4(router, packet), "NODE_LEFT", at_outside(packet))
 
 
 class TestCounters:

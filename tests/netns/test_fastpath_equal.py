@@ -8,10 +8,6 @@ and with them, and what leaves must be equal octet by octet, link-layer header i
 from __future__ import annotations
 
 import itertools
-import select
-import shutil
-import socket
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
@@ -25,56 +21,50 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrSegmentRouting,
 )
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from srv6dmm.agent.host import Host
 from srv6dmm.agent.translate import translate
-from srv6dmm.dataplane import namespace
-from srv6dmm.dataplane.fastpath import loader, pins
-from srv6dmm.dataplane.fastpath.kernel import FastPath
-from srv6dmm.dataplane.fastpath.maps import Maps
 from srv6dmm.dataplane.fastpath.objects import (
     Facing,
-    FastBinding,
-    FastDelivery,
     FastFlow,
     FastPort,
-    FastSettings,
-    FastSid,
     FastSteering,
 )
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.dataplane.linux import LinuxKernel
 from srv6dmm.dataplane.objects import (
-    InterfaceAddress,
-    KernelObject,
-    LinkAddress,
-    Neighbour,
     NextHop,
     Route,
     Seg6Encap,
-    Seg6Local,
-    Sysctl,
-    TunnelSource,
 )
 from srv6dmm.model.plan import FlowSelector, FlowSteering, SteeringList
-from srv6dmm.model.sid import Behavior, EncapMode
-from tests.netns.kernels import Space, cable, spaces
+from srv6dmm.model.sid import EncapMode
+from tests.netns.wired import (
+    CORE_MAC,
+    CORE_PORT,
+    DT6,
+    DX4,
+    END,
+    END_X,
+    FAR,
+    FAR4,
+    LEFT_HOP,
+    LEFT_MAC,
+    NATIVE,
+    NEIGHBOUR,
+    NODE,
+    NODE4,
+    NODE_PORT,
+    SEGMENTS,
+    SOURCE,
+    Router,
+    link,
+    wired_router,
+)
 
 pytestmark = pytest.mark.root
 
-NODE_MAC, ACCESS_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
-CORE_MAC, LEFT_MAC = "02:00:00:00:00:03", "02:00:00:00:00:04"
-NODE_PORT, CORE_PORT = "a0", "left"
-NODE, FAR = "2001:db8:1::9", "2001:db8:2::2"
-NODE4, FAR4 = "10.1.0.9", "192.0.2.8"
-BLOCK = IPv6Network("fc00::/16")
-SOURCE = IPv6Address("fc00:9::1")
-NEIGHBOUR = "fc00:8::1"
-SEGMENTS = tuple(IPv6Address(f"fc00:{index}::e00{index}") for index in (3, 1, 2))
-END, END_X, DT6 = (IPv6Address(f"fc00:9:0:{code}::") for code in ("e00", "f01", "d06"))
-NODE_HOP, LEFT_HOP = IPv6Address("fe80::9"), IPv6Address("fe80::2")
 ETHERNET, IPV6, UDP_HEADER = 14, 40, 8
 LABEL = slice(ETHERNET + 1, ETHERNET + 4)
 
@@ -156,138 +146,10 @@ def label_of(frame: bytes) -> int:
     return int.from_bytes(frame[LABEL], "big") & 0xFFFFF
 
 
-class Router:
-    """Both ways through one router: `node` is at its access port, `left` at its core port."""
-
-    def __init__(self, router: Space, node: Space, left: Space) -> None:
-        self.kernel = LinuxKernel(router.name)
-        pins.mount()
-        self.place = pins.directory(router.name)
-        loader.load(self.place)
-        self.fast = FastPath(router.name, self.place)
-        self.maps = Maps(self.place)
-        self.taps = {NODE_PORT: tap(node, "h0"), CORE_PORT: tap(left, "l0")}
-        self._numbers = itertools.count(1)
-
-    def close(self) -> None:
-        """Close and unpin everything."""
-        for one in self.taps.values():
-            one.close()
-        self.maps.close()
-        self.fast.close()
-        self.kernel.close()
-        shutil.rmtree(self.place.parent)
-
-    def put(self, *objects: KernelObject) -> None:
-        """Put objects where they belong; none may be refused."""
-        native = [item for item in objects if item.identity[0] in NATIVE]
-        fast = [item for item in objects if item.identity[0] not in NATIVE]
-        assert self.kernel.put(native) == []  # type: ignore[arg-type]
-        assert self.fast.put(fast) == []  # type: ignore[arg-type]
-
-    def mark(self) -> bytes:
-        """Return a payload that no frame had before."""
-        return f"packet {next(self._numbers):06}".encode()
-
-    def through(self, port: str, packet: Packet, mark: bytes = b"") -> bytes:
-        """Send a packet into a port; return the one frame with its payload that comes out."""
-        mark = mark or self.mark()
-        for one in self.taps.values():
-            while select.select([one], [], [], 0)[0]:
-                one.recv(65_536)
-        macs = (NODE_MAC, ACCESS_MAC) if port == NODE_PORT else (LEFT_MAC, CORE_MAC)
-        frame = bytes(Ether(src=macs[0], dst=macs[1]) / packet / Raw(mark))
-        self.taps[port].send(frame)
-        until = time.monotonic() + 3
-        while (rest := until - time.monotonic()) > 0:
-            for ready in select.select(list(self.taps.values()), [], [], rest)[0]:
-                found: bytes = ready.recv(65_536)
-                if mark in found and found != frame:
-                    return found
-        pytest.fail(f"nothing came out for {packet.summary()}")
-
-    def both(self, port: str, packet: Packet, reason: Reason) -> tuple[bytes, bytes]:
-        """Return what the kernel and what the programs make of a packet.
-
-        The latter must count the given reason: else the kernel has forwarded it once more.
-        """
-        mark = self.mark()
-        slow = self.through(port, packet, mark)
-        ports = (FastPort(NODE_PORT, Facing.ACCESS), FastPort(CORE_PORT, Facing.CORE))
-        assert self.fast.put(ports) == []
-        try:
-            before = self.fast.reasons()
-            quick = self.through(port, packet, mark)
-            after = self.fast.reasons()
-        finally:
-            assert self.fast.delete(ports) == []
-        counted = {one: after[one] - before[one] for one in after if after[one] != before[one]}
-        assert counted.get(reason) == 1, f"{packet.summary()}: counted as {counted}"
-        return slow, quick
-
-
-NATIVE = ("rule", "route", "neighbour", "address", "tunsrc", "sysctl", "link")
-
-
-def tap(space: Space, interface: str) -> socket.socket:
-    """Open an interface for whole frames, both ways."""
-    with namespace.inside(space.name):
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-        made.bind((interface, 0x0003))
-    return made
-
-
 @pytest.fixture(scope="module")
 def wired() -> Iterator[Router]:
-    with spaces(3) as (router, node, left):
-        for space in (node, left):
-            kernel = LinuxKernel(space.name)
-            quiet = Sysctl("net/ipv6/conf/default/disable_ipv6", "1")
-            assert kernel.put([quiet]) == []
-            kernel.close()
-        cable(node, "h0", router, NODE_PORT)
-        cable(left, "l0", router, CORE_PORT)
-        made = Router(router, node, left)
-        try:
-            route = IPv6Network("::/0"), NextHop(CORE_PORT, LEFT_HOP)
-            made.put(
-                Sysctl("net/ipv6/conf/all/forwarding", "1"),
-                Sysctl("net/ipv4/ip_forward", "1"),
-                Sysctl("net/ipv4/conf/all/rp_filter", "0"),
-                Sysctl(f"net/ipv4/conf/{NODE_PORT}/rp_filter", "0"),
-                Sysctl(f"net/ipv6/conf/{CORE_PORT}/accept_dad", "0"),
-                LinkAddress(NODE_PORT, ACCESS_MAC),
-                LinkAddress(CORE_PORT, CORE_MAC),
-                InterfaceAddress(NODE_PORT, IPv6Address("fe80::1"), 64),
-                InterfaceAddress(CORE_PORT, IPv6Address("fe80::3"), 64),
-                InterfaceAddress("lo", SOURCE, 128),
-                TunnelSource(SOURCE),
-                Neighbour(CORE_PORT, LEFT_HOP, LEFT_MAC),
-                Neighbour(NODE_PORT, NODE_HOP, NODE_MAC),
-                Route(route[0], next_hops=(route[1],)),
-                Route(IPv6Network("2001:db8:1::/64"), next_hops=(NextHop(NODE_PORT, NODE_HOP),)),
-                *(
-                    Route(
-                        IPv6Network((sid, 128)),
-                        next_hops=(NextHop(CORE_PORT),),
-                        encap=Seg6Local(behavior, next_hop=hop, table=table),
-                    )
-                    for sid, behavior, hop, table in (
-                        (END, Behavior.END, None, None),
-                        (END_X, Behavior.END_X, LEFT_HOP, None),
-                        (DT6, Behavior.END_DT6, None, 254),
-                    )
-                ),
-                FastSettings(BLOCK),
-                FastBinding(IPv6Network("2001:db8:1::/64"), NODE_PORT, NODE_MAC),
-                FastDelivery(IPv6Network("2001:db8:1::/64"), NODE_PORT, NODE_MAC, NODE_HOP, 1500),
-                FastSid(END, Behavior.END),
-                FastSid(END_X, Behavior.END_X, CORE_PORT, LEFT_HOP),
-                FastSid(DT6, Behavior.END_DT6),
-            )
-            yield made
-        finally:
-            made.close()
+    with wired_router() as made:
+        yield made
 
 
 def steer(wired: Router, mode: EncapMode, segments: tuple[IPv6Address, ...]) -> None:
@@ -360,7 +222,7 @@ def test_head_end_of_ipv4(wired: Router, segments: tuple[IPv6Address, ...]) -> N
     steer(wired, EncapMode.ENCAP, segments)
     inner = ETHERNET + outer_length(EncapMode.ENCAP, len(segments))
     for packet in INNER_4.values():
-        slow, quick = wired.both(NODE_PORT, packet, Reason.STEERED)
+        slow, quick = wired.both(NODE_PORT, packet, Reason.STEERED, Facing.OUTSIDE)
         check(slow, quick, inner, HEAD_END_4)
 
 
@@ -437,11 +299,17 @@ def test_flow_labels_keep_flows_together_and_apart(wired: Router) -> None:
     assert len(set(labels[:-1])) >= 31
 
 
-def at_sid(sid: IPv6Address, behind: tuple[IPv6Address, ...], before: int, **fields: int) -> Packet:
+def at_sid(
+    sid: IPv6Address,
+    behind: tuple[IPv6Address, ...],
+    before: int,
+    following: int = 41,
+    **fields: int,
+) -> Packet:
     """Return outer headers of a packet now at a SID: `behind` follow, `before` came before."""
     listed = [*behind[::-1], sid, *SEGMENTS[:before]]
     return IPv6(src=NEIGHBOUR, dst=str(sid), nh=43, **fields) / IPv6ExtHdrSegmentRouting(
-        nh=41,
+        nh=following,
         len=2 * len(listed),
         segleft=len(behind),
         lastentry=len(listed) - 1,
@@ -477,6 +345,83 @@ def test_decapsulation(wired: Router, before: int | None, name: str) -> None:
     check(slow, quick, ETHERNET)
 
 
+@pytest.mark.parametrize("before", [None, 0, 1, 2])
+@pytest.mark.parametrize("name", INNER_4)
+def test_decapsulation_of_ipv4(wired: Router, before: int | None, name: str) -> None:
+    inner = INNER_4[name].copy()
+    inner.src, inner.dst = FAR4, NODE4
+    if before is None:
+        packet: Packet = IPv6(src=NEIGHBOUR, dst=str(DX4), nh=4, hlim=9) / inner
+    else:
+        packet = at_sid(DX4, (), before, hlim=9, following=4) / inner
+    slow, quick = wired.both(CORE_PORT, packet, Reason.DELIVERED)
+    assert len(quick) < len(packet)
+    check(slow, quick, ETHERNET)
+
+
+TRAILED = {
+    "steer": (NODE_PORT, INNER["udp"], Reason.STEERED),
+    "end": (CORE_PORT, at_sid(END, SEGMENTS[:2], 0, hlim=9) / TO_NODE, Reason.ENDPOINT),
+    "end.x": (CORE_PORT, at_sid(END_X, SEGMENTS[:2], 0, hlim=9) / TO_NODE, Reason.ENDPOINT),
+    "dt6": (CORE_PORT, at_sid(DT6, (), 0, hlim=9) / TO_NODE, Reason.DELIVERED),
+    "dx4": (
+        CORE_PORT,
+        at_sid(DX4, (), 0, hlim=9, following=4) / IP(src=FAR4, dst=NODE4) / UDP(sport=5, dport=4),
+        Reason.DELIVERED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAILED)
+def test_what_follows_a_packet_in_its_frame_stays_behind(wired: Router, name: str) -> None:
+    """Octets of somebody's memory, as like as not: the kernel forwards none of them either."""
+    steer(wired, EncapMode.ENCAP, SEGMENTS[:1])
+    port, packet, reason = TRAILED[name]
+    slow, quick = wired.both(port, packet, reason, trailer=b"trailer " * 20)
+    inner = ETHERNET + outer_length(EncapMode.ENCAP, 1)
+    check(slow, quick, inner, HEAD_END if name == "steer" else ENDPOINT)
+    assert b"trailer" not in quick
+
+
+TAGS = (Dot1Q(vlan=0), Dot1Q(vlan=0, prio=5))
+
+
+@pytest.mark.parametrize("tag", TAGS, ids=["0", "priority"])
+@pytest.mark.parametrize("name", TRAILED)
+def test_a_priority_tag(wired: Router, name: str, tag: Packet) -> None:
+    """IEEE 802.1Q: such a frame is of no VLAN, and its tag goes no further."""
+    steer(wired, EncapMode.ENCAP, SEGMENTS[:1])
+    port, packet, reason = TRAILED[name]
+    slow, quick = wired.both(port, tag / packet, reason)
+    inner = ETHERNET + outer_length(EncapMode.ENCAP, 1)
+    check(slow, quick, inner, HEAD_END if name == "steer" else ENDPOINT)
+
+
+@pytest.mark.parametrize("fields", [{}, {"flags": "DF"}], ids=["any", "df"])
+def test_ipv4_too_large_to_deliver_is_the_kernels(wired: Router, fields: dict[str, str]) -> None:
+    """It is cut up, or its sender is told: nothing larger than the port takes is sent to it."""
+    inner = IP(src=FAR4, dst=NODE4, **fields) / UDP(sport=1, dport=2) / Raw(bytes(1473))
+    mark = wired.mark()
+    packet = IPv6(src=NEIGHBOUR, dst=str(DX4), nh=4) / inner
+    follower = IPv6(src=NEIGHBOUR, dst=str(DT6), nh=41) / TO_NODE
+    wired.space.ip("link", "set", CORE_PORT, "mtu", "3000")
+    wired.left.ip("link", "set", "l0", "mtu", "3000")
+    try:
+        with wired.programs():
+            before = wired.fast.reasons()[Reason.OVERSIZE]
+            sent = bytes(link(CORE_PORT) / packet / Raw(mark))
+            found = wired.comes_out(CORE_PORT, sent, mark, follower)
+            assert wired.fast.reasons()[Reason.OVERSIZE] == before + 1
+    finally:
+        wired.left.ip("link", "set", "l0", "mtu", "1500")
+        wired.space.ip("link", "set", CORE_PORT, "mtu", "1500")
+    if fields:
+        assert found == []
+    else:
+        (last,) = found
+        assert Ether(last)[IP].frag > 0
+
+
 NOT_ECT, ECT1, ECT0, CE = range(4)
 
 
@@ -484,7 +429,7 @@ NOT_ECT, ECT1, ECT0, CE = range(4)
     ("outer", "inner"), [pair for pair in itertools.product(range(4), range(4)) if pair != (CE, 0)]
 )
 def test_ecn_at_decapsulation(wired: Router, outer: int, inner: int) -> None:
-    """The kernel's End.DT6 forgets the outer field; the programs do RFC 6040 section 4.2."""
+    """The kernel's endpoints forget the outer field; the programs do RFC 6040 section 4.2."""
     payload = IPv6(src=FAR, dst=NODE, tc=0xB8 | inner, fl=5) / UDP(sport=5002, dport=4001)
     packet = IPv6(src=NEIGHBOUR, dst=str(DT6), nh=41, tc=0x40 | outer) / payload
     slow, quick = wired.both(CORE_PORT, packet, Reason.DELIVERED)
@@ -492,6 +437,21 @@ def test_ecn_at_decapsulation(wired: Router, outer: int, inner: int) -> None:
     intended = Frame(slow)
     assert slow[ETHERNET + 1] >> 4 & 3 == inner
     intended[ETHERNET + 1] = slow[ETHERNET + 1] & 0xCF | expected << 4
+    assert bytes(intended).hex(" ") == quick.hex(" ")
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"), [pair for pair in itertools.product(range(4), range(4)) if pair != (CE, 0)]
+)
+def test_ecn_at_decapsulation_of_ipv4(wired: Router, outer: int, inner: int) -> None:
+    payload = IP(src=FAR4, dst=NODE4, tos=0xB8 | inner, ttl=9) / UDP(sport=5002, dport=4001)
+    packet = IPv6(src=NEIGHBOUR, dst=str(DX4), nh=4, tc=0x40 | outer) / payload
+    slow, quick = wired.both(CORE_PORT, packet, Reason.DELIVERED)
+    expected = CE if outer == CE else ECT1 if (outer, inner) == (ECT1, ECT0) else inner
+    intended = Ether(slow)
+    assert intended[IP].tos == 0xB8 | inner
+    intended[IP].tos = 0xB8 | expected
+    del intended[IP].chksum
     assert bytes(intended).hex(" ") == quick.hex(" ")
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 
@@ -54,6 +54,7 @@ WHOLE: list[FastObject] = [
     FastRoute(IPv6Network("fc00:0:3::/48"), "core0", IPv6Address("fe80::3")),
     FastSid(IPv6Address("fc00:0:1::e00"), Behavior.END),
     FastSid(IPv6Address("fc00:0:1::d06"), Behavior.END_DT6),
+    FastSid(IPv6Address("fc00:0:1::d04"), Behavior.END_DX4, None, IPv4Address("192.0.2.1")),
     FastSid(IPv6Address("fc00:0:1::f01"), Behavior.END_X, "core0", HOP),
     FastDelivery(HOME, "access0", MAC, IPv6Address("fe80::99"), 1500, "02:00:5e:00:64:01"),
     FastBinding(HOME, "access0", MAC),

@@ -79,6 +79,7 @@ MESSAGES: tuple[wire.FromAgent | wire.FromController, ...] = (
     wire.Failed(3, (wire.EntryFailure("sid fc00::1", 12, "no memory"),)),
     wire.Heartbeat(7),
     wire.Report(3, ("a",), (), ("b", "c"), {"fc00::1": (1, 2, 3)}),
+    wire.Telemetry({}, (), (), sids=(wire.SidTraffic(ADDRESS, Behavior.END_DT6, 3, 4200),)),
     wire.Telemetry({"steered": 7}, (wire.PrefixTraffic(NETWORK, 3, 4200, 15),), (NETWORK,)),
     wire.Telemetry({}, (), (), (wire.FlowTraffic(0x4000_0001, 3, 4200, 15),), (0x4000_0002,)),
     wire.LinkReport(("core0", "core1")),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
 from srv6dmm.agent.meter import LONGEST_SILENCE_S, MAX_PREFIXES, Meter, Owner
 from srv6dmm.dataplane.fastpath.layout import Counter
 from srv6dmm.dataplane.fastpath.reasons import Reason
-from srv6dmm.model.wire import FlowTraffic, PrefixTraffic, Telemetry
+from srv6dmm.model.sid import Behavior
+from srv6dmm.model.wire import FlowTraffic, PrefixTraffic, SidTraffic, Telemetry
 
 P, Q = IPv6Network("2001:db8:1::/64"), IPv6Network("2001:db8:2::/64")
 
@@ -19,10 +20,14 @@ class Router:
         self.now = 100.0
         self.counts: dict[Reason, int] = {Reason.STEERED: 0}
         self.changed: list[tuple[int, Owner | None, Counter]] = []
+        self.sids: tuple[SidTraffic, ...] = ()
         self.meter = Meter(self, lambda: self.now)
 
     def reasons(self) -> dict[Reason, int]:
         return self.counts
+
+    def sid_traffic(self) -> tuple[SidTraffic, ...]:
+        return self.sids
 
     def counted(self) -> list[tuple[int, Owner | None, Counter]]:
         changed, self.changed = self.changed, []
@@ -150,3 +155,18 @@ def test_a_counter_goes_from_a_flow_to_a_prefix() -> None:
     router.set(1, Q, 2, 800)
     told = router.meter.read()
     assert told == Telemetry({}, (PrefixTraffic(Q, 2, 200, 0),), (), (), (FLOW,))
+
+
+def test_sids_are_told_when_they_counted_something() -> None:
+    router = Router()
+    router.meter.read()
+    end = SidTraffic(IPv6Address("fc00:1:0:e00::"), Behavior.END, 3, 400)
+    router.sids = (end,)
+    assert router.meter.read() == Telemetry({}, (), (), sids=(end,))
+    assert router.meter.read() is None
+    router.counts = {Reason.NO_ENTRY: 1}
+    assert router.meter.read() == Telemetry({"no-entry": 1}, (), ()), "of SIDs there is no news"
+    router.meter.start_over()
+    assert router.meter.read() == Telemetry({"no-entry": 1}, (), (), sids=(end,))
+    router.sids = ()
+    assert router.meter.read() == Telemetry({"no-entry": 1}, (), (), sids=())

@@ -15,6 +15,7 @@ from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoRequest,
     ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -68,6 +69,43 @@ def test_the_inner_source_is_told_what_is_left(segments: int, overhead: int) -> 
     quoted = found.message[8:]
     assert quoted == inner[: len(quoted)]
     assert len(quoted) == 1232 - overhead
+
+
+def _expired(outer: bytes, code: int = 0) -> bytes:
+    return struct.pack("!BBHI", 3, code, 0, 0) + outer[:1232]
+
+
+@pytest.mark.parametrize("segments", range(4))
+@pytest.mark.parametrize("hop_limit", [0, 1])
+def test_a_hop_limit_spent_at_the_head_end_is_told(segments: int, hop_limit: int) -> None:
+    sent = _inner()
+    sent.hlim = hop_limit
+    found = relay(_expired(_outer(sent, *([_srh(segments)] if segments else []))), LOOPBACK)
+    assert isinstance(found, Relay)
+    assert (found.destination, found.mtu) == (IPv6Address(INNER_SOURCE), 0)
+    seen = ICMPv6TimeExceeded(found.message)
+    assert (seen.type, seen.code, seen.unused) == (3, 0, 0)
+    assert bytes(sent).startswith(found.message[8:])
+
+
+@pytest.mark.parametrize("hop_limit", [2, 64, 255])
+def test_what_expires_later_is_not_the_senders_to_hear(hop_limit: int) -> None:
+    sent = _inner()
+    sent.hlim = hop_limit
+    assert relay(_expired(_outer(sent)), LOOPBACK) == "expired behind the head-end"
+
+
+def test_an_error_that_expires_is_not_answered() -> None:
+    sent = _inner(ICMPv6DestUnreach() / PAYLOAD)
+    sent.hlim = 1
+    assert relay(_expired(_outer(sent)), LOOPBACK) == "inner packet is an ICMPv6 error"
+
+
+def test_of_another_router_nothing_is_told() -> None:
+    sent = _inner()
+    sent.hlim = 1
+    outer = _outer(sent, source="fc00:0:7::1")
+    assert relay(_expired(outer), LOOPBACK) == "not about a packet of ours"
 
 
 def test_a_whole_quoted_packet_is_cut_to_the_minimum_mtu() -> None:
@@ -158,7 +196,7 @@ def test_extension_headers_are_bounded() -> None:
 
 def test_other_messages_are_not_ours() -> None:
     message = _too_big(_outer(_inner()), 1500)
-    _ignored(bytes((1,)) + message[1:], "not a Packet Too Big")
+    _ignored(bytes((1,)) + message[1:], "not a Packet Too Big or Time Exceeded")
     _ignored(b"", "truncated")
 
 

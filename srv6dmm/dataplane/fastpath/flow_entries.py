@@ -66,6 +66,10 @@ class FlowEntries:
         """Return the number of the plan entry that a counter counts for."""
         return self._owners.get(counter)
 
+    def counter(self, number: int) -> int:
+        """Return the counter of a plan entry; 0 where it has none."""
+        return next((counter for counter, owner in self._owners.items() if owner == number), 0)
+
     def adopt(self, used: Counter[int]) -> set[int]:
         """Take over what the maps hold; return the counters that are taken.
 

@@ -52,6 +52,7 @@ from srv6dmm.dataplane.fastpath.ring import Ring
 from srv6dmm.dataplane.fastpath.ways import Ways
 from srv6dmm.dataplane.netlink.interfaces import InterfaceTable, LinkState, NoSuchInterface
 from srv6dmm.dataplane.objects import Identity, KernelFailure
+from srv6dmm.model.wire import SidTraffic
 
 _BOUND = (1).to_bytes(4, "little")
 _CONFIG_KEY = bytes(4)
@@ -117,12 +118,23 @@ class FastPath:
         """Delete what a predecessor that was killed wrote in vain. For the agent only."""
         self._entries.tidy()
         self._flows.tidy()
+        self._maps.zero_counters(self._unowned())
         used = {path.hop for path in self._ways.known.values()}
         used |= {Sid.unpack(value).hop for value in self._maps.read_all("sids").values()}
         used |= {
             int.from_bytes(value, "little") for value in self._maps.read_all("routes").values()
         }
         self._hops.keep(used)
+
+    def _unowned(self) -> list[int]:
+        """Return the counters that are nobody's and say something all the same."""
+        owned = set(self._sids.values()) | {path.counter for path in self._ways.known.values()}
+        return [
+            number
+            for first in range(0, self._maps.size("counters"), SLICE)
+            for number, _ in self._maps.changed_counters(first, SLICE, b"")[1]
+            if number not in owned and self._owner(number) is None
+        ]
 
     def reasons(self) -> dict[Reason, int]:
         """Return how many packets were counted under each reason, since the maps were made."""
@@ -306,15 +318,8 @@ class FastPath:
             free += self._entries.delete(prefixes)
         for table, gone in keys.items():
             self._maps.delete(table, gone)
-        self._free(free)
+        self._ways.free(free)
         return failures
-
-    def _free(self, counters: list[int]) -> None:
-        """Set counters to zero and let them be taken again."""
-        counted = [number for number in counters if number]
-        self._maps.zero_counters(counted)
-        for number in counted:
-            self._counters.give_back(number)
 
     def _close_port(self, port: FastPort) -> None:
         index = self._interfaces.index(port.interface)
@@ -360,8 +365,24 @@ class FastPath:
                     numbers.add(self._sids.get(item.sid.packed, 0))
                 case FastSteering() | FastDelivery() | FastDrop():
                     numbers.add(self._entries.counter(item.prefix))
+                case FastFlow():
+                    numbers.add(self._flows.counter(item.number))
         found = self._maps.counters(numbers - {0}).values()
         return (sum(c.packets for c in found), sum(c.octets for c in found)) if found else None
+
+    def sid_traffic(self) -> tuple[SidTraffic, ...]:
+        """Return what was handled at each SID that handled any, by outer packets, in their order.
+
+        Raises OSError.
+        """
+        found = {key: Sid.unpack(value) for key, value in self._maps.read_all("sids").items()}
+        counted = self._maps.counters({sid.counter for sid in found.values()} - {0})
+        told = []
+        for key, sid in sorted(found.items()):
+            behavior, counter = values.behavior_of(sid.behavior), counted.get(sid.counter)
+            if behavior is not None and counter is not None and counter.packets:
+                told.append(SidTraffic(IPv6Address(key), behavior, counter.packets, counter.octets))
+        return tuple(told)
 
     def _read_everything(self) -> dict[Identity, FastObject]:
         self._interfaces.refresh()

@@ -108,11 +108,13 @@ def assertions() -> str:
     lines = []
     for name, found in STRUCTURES.items():
         lines.append(f'_Static_assert(sizeof(struct {name}) == {found.size}, "{name}");')
-        lines += [
-            f"_Static_assert(__builtin_offsetof(struct {name}, {member}) == {offset}, "
-            f'"{name}.{member}");'
-            for member, offset in found.offsets.items()
-        ]
+        ends = [*found.offsets.values(), found.size][1:]
+        for (member, offset), end in zip(found.offsets.items(), ends, strict=True):
+            lines.append(
+                f"_Static_assert(__builtin_offsetof(struct {name}, {member}) == {offset} && "
+                f"sizeof(((struct {name} *)0)->{member}) == {end - offset}, "
+                f'"{name}.{member}");'
+            )
     return "\n".join(lines) + "\n"
 
 

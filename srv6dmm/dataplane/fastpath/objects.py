@@ -52,7 +52,10 @@ class FastPort:
 
 @dataclass(frozen=True, slots=True)
 class FastSid:
-    """A local SID. One without an interface is sent on by the kernel's routes."""
+    """A local SID. One without an interface is sent on by the kernel's routes.
+
+    So is End.DX4: its next hop is IPv4's, and the kernel's routes know where that is.
+    """
 
     sid: IPv6Address
     behavior: Behavior

@@ -96,14 +96,15 @@ class PathTable:
         if self._users[number] <= 0:
             self._idle.add(number)
 
-    def forget_unused(self) -> bool:
-        """Give back the ids nobody names; tell whether there were any."""
+    def forget_unused(self) -> list[Path]:
+        """Give back the ids nobody names; return their paths, whose counters are free now."""
         gone = sorted(number for number in self._idle if number in self.by_id)
         self._idle.clear()
+        paths = []
         for number in gone:
             path = self.by_id.pop(number)
             del self._known[replace(path, counter=0)]
             del self._users[number]
-            self._counters.give_back(path.counter)
             self._ids.give_back(number)
-        return bool(gone)
+            paths.append(path)
+        return paths

@@ -44,6 +44,7 @@ class Reason(IntEnum):
     OTHER_HOST = 26
     FLOW_RULES = 27
     HOP_DOWN = 28
+    BAD_CHECKSUM = 29
     TO_SID_BLOCK = 32
     SOURCE_UNBOUND = 33
     NODE_LEFT = 34
@@ -51,6 +52,8 @@ class Reason(IntEnum):
     ECN = 36
     STORE_FAILED = 37
     FLOW_DROP = 38
+    STACKED_TAGS = 39
+    SOURCE_INVALID = 40
 
     @property
     def label(self) -> str:

@@ -62,6 +62,11 @@ def facing(role: int) -> Facing | None:
     return _FACING.get(PortRole(role)) if role in set(PortRole) else None
 
 
+def behavior_of(code: int) -> Behavior | None:
+    """Return the behavior of a codepoint; None for one that no plan has."""
+    return _BEHAVIORS.get(SidCode(code)) if code in set(SidCode) else None
+
+
 def prefix_key(prefix: IPv6Network) -> tuple[str, bytes]:
     """Return the map a prefix belongs into, and its key there."""
     if prefix.prefixlen == 64:
@@ -201,7 +206,12 @@ def binding_of(found: BindingKey, interfaces: InterfaceTable) -> FastBinding:
 
 
 def sid(item: FastSid, interfaces: InterfaceTable) -> Sid:
-    """Return the element of `sids`, without a counter. Raises NoSuchInterface."""
+    """Return the element of `sids`, without a counter.
+
+    Raises NoSuchInterface; ValueError for an End.DX4 with an interface.
+    """
+    if item.behavior is Behavior.END_DX4 and item.interface is not None:
+        raise ValueError(f"{item.sid}: End.DX4 finds its interface by the kernel's routes")
     next_hop = item.next_hop or NO_ADDRESS
     if isinstance(next_hop, IPv4Address):
         next_hop = IPv6Address(next_hop.packed + bytes(12))
@@ -217,11 +227,11 @@ def sid(item: FastSid, interfaces: InterfaceTable) -> Sid:
 
 def sid_of(address: IPv6Address, found: Sid, interfaces: InterfaceTable) -> FastSid | None:
     """Return the entry that an element of `sids` is; None for a behavior we do not know."""
-    behavior = _BEHAVIORS.get(SidCode(found.behavior)) if found.behavior in set(SidCode) else None
+    behavior = behavior_of(found.behavior)
     if behavior is None:
         return None
     next_hop: IPv6Address | IPv4Address | None = found.next_hop
-    if behavior is Behavior.END_DX4 and found.ifindex:
+    if behavior is Behavior.END_DX4:
         next_hop = IPv4Address(found.next_hop.packed[:4])
     return FastSid(
         address,

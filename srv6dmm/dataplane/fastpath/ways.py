@@ -7,6 +7,7 @@ back after nothing does.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from srv6dmm.dataplane.fastpath import syscalls, values
@@ -26,6 +27,7 @@ class Ways:
         self, maps: Maps, interfaces: InterfaceTable, counters: Numbers, hops: Hops
     ) -> None:
         self._maps = maps
+        self._counters = counters
         self._interfaces = interfaces
         self._hops = hops
         self._paths = PathTable(maps.size("paths"), counters, syscalls.wait_for_programs)
@@ -77,8 +79,17 @@ class Ways:
 
     def sweep(self) -> None:
         """Forget paths nobody names any more; their elements stay until they are written anew."""
-        if self._paths.forget_unused():
+        gone = self._paths.forget_unused()
+        if gone:
             self._numbers.clear()
+            self.free(path.counter for path in gone)
+
+    def free(self, counters: Iterable[int]) -> None:
+        """Set counters to zero and let them be taken again."""
+        counted = [number for number in counters if number]
+        self._maps.zero_counters(counted)
+        for number in counted:
+            self._counters.give_back(number)
 
     @property
     def known(self) -> dict[int, Path]:
