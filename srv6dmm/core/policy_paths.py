@@ -484,7 +484,12 @@ def _first_valid(
             reason = f"a candidate path of preference {active[0].preference} is valid"
         else:
             active = (candidate, lists)
-        looked.append(CandidateChoice(candidate.preference, lists, reason is None, reason))
+        # A silent list is still shown.
+        shown = tuple(
+            choice if choice.silent else judged_as
+            for choice, judged_as in zip(found, lists, strict=True)
+        )
+        looked.append(CandidateChoice(candidate.preference, shown, reason is None, reason))
     return active, tuple(looked)
 
 

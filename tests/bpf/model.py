@@ -243,6 +243,9 @@ class Model:
             )
             if key not in self.bindings:
                 return drop("SOURCE_UNBOUND")
+        wrong = wrong_length(frame, at, len(frame))
+        if wrong:
+            return to_kernel(wrong)
         length = 40 + (frame[at + 4] << 8 | frame[at + 5])
         asked = [self.sets.get((destination[:8], False))]
         if role == ACCESS:
@@ -281,7 +284,7 @@ class Model:
                 ports = frame[at + 40 : at + 44] if following in (6, 17) and length >= 44 else b""
                 about = (following, ports)
             traffic_class = (frame[at] & 15) << 4 | frame[at + 1] >> 4
-            inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 :]
+            inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 : at + length]
             flow = (source, destination, *about)
             paths = rule.paths if rule is not None else ((entry.path, 1),)
             each = [
@@ -295,10 +298,6 @@ class Model:
                 return each[0]
             sums = accumulate(weight for _, weight in paths)
             return each[0]._replace(choices=tuple(zip(sums, each, strict=True)))
-            inner = frame[at : at + 7] + bytes((frame[at + 7] - 1,)) + frame[at + 8 : at + length]
-            return self._encap(
-                entry, frame[:12], inner, length, 41, traffic_class, (source, destination, *about)
-            )
         delivery = self.deliveries.get(destination[:8])
         if delivery is None:
             return to_kernel("NOT_HERE")

@@ -197,7 +197,7 @@ def test_a_container_is_explained_slot_by_slot(campus: Topology) -> None:
     ]
     assert one.header is not None
     assert (one.header.octets, one.header.next_header) == (40, 41), "no SRH at all"
-    assert one.inner_mtu == 1560
+    assert one.inner_mtu == 1660
     (walk,) = found.walks
     assert walk.outcome is Outcome.DELIVERED
     done = [step.action for hop in walk.hops for step in hop.steps]

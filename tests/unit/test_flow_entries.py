@@ -51,9 +51,13 @@ class MemoryMaps:
         }
         self.done: list[tuple[str, str, int]] = []
         self.refused: str | None = None
+        self.zeroed: set[int] = set()
 
     def size(self, name: str) -> int:
         return {"paths": 64, "counters": 256}[name]
+
+    def zero_counters(self, numbers: Iterable[int]) -> None:
+        self.zeroed.update(numbers)
 
     def put(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         if name == self.refused:
