@@ -45,6 +45,7 @@ _LIST = {
     "next_hop": "fe80::7",
     "mtu": 1600,
     "weight": 1,
+    "return_segments": [],
 }
 _FLOW = {
     "name": "voice",
@@ -94,6 +95,9 @@ class ListShape(BaseModel):
     next_hop: str
     mtu: int
     weight: int
+    return_segments: list[str] = Field(
+        description="What leads probes of the list back along it; empty: plain routing does."
+    )
 
 
 class FlowTrafficShape(BaseModel):

@@ -68,6 +68,7 @@ def send(
             longest, last = max(longest, now - last), now
             due = max(due + pause_ns, now - _MOST_BEHIND * pause_ns)
         del kept
+        longest = max(longest, clock() - last)
         return _ANSWER.pack(packets, longest, clock() - began)
 
     return Child(work, cpu)
