@@ -50,7 +50,8 @@ def alternatives_routes(controller: Controller) -> APIRouter:
             str, Query(alias="to", pattern=schemas.IDENTIFIER, max_length=128, examples=["ar4"])
         ],
         objective: Annotated[
-            Literal["igp", "te", "delay"], Query(description="What is to be small.", examples=["delay"])
+            Literal["igp", "te", "delay"],
+            Query(description="What is to be small.", examples=["delay"]),
         ] = "igp",
         count: Annotated[
             int, Query(ge=1, le=MAXIMUM_COUNT, description="Paths at most.", examples=[3])
