@@ -2,7 +2,7 @@
 # when there is something to install. Tests and the demonstration want root always.
 PYTHON := .venv/bin/python
 
-.PHONY: setup demo test test-kernels check bench clean
+.PHONY: setup demo test test-long test-kernels check bench clean
 
 setup:
 	@deploy/setup.sh
@@ -12,6 +12,10 @@ demo: setup
 
 test: setup
 	@$(PYTHON) -m pytest -n 2 --dist loadfile
+
+# Links cut, daemons killed, lists broken under traffic: what waits for whole domains.
+test-long: setup
+	@$(PYTHON) -m pytest -n 2 --dist loadfile -m long
 
 # Boots Debian's old kernels under qemu, which it installs; some minutes each (docs/kernels.md).
 test-kernels: setup

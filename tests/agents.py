@@ -27,7 +27,16 @@ from srv6dmm.model.plan import (
     UnreachableRoute,
 )
 from srv6dmm.model.sid import Behavior, EncapMode
-from srv6dmm.model.wire import FromAgent, FromController, Heartbeat, Hello, LinkReport, Welcome
+from srv6dmm.model.wire import (
+    DelayReport,
+    FromAgent,
+    FromController,
+    Heartbeat,
+    Hello,
+    LinkReport,
+    ListReport,
+    Welcome,
+)
 
 T = TypeVar("T")
 
@@ -105,7 +114,7 @@ class FakeController:
 
     def __init__(self) -> None:
         self.heard: list[FromAgent] = []
-        """Everything but heartbeats and reports of links, in order, over all connections."""
+        """Everything but heartbeats, link and list reports; in order, over all connections."""
         self.heartbeats = 0
         self.links_down: tuple[str, ...] | None = None
         """What the last report of links said."""
@@ -137,6 +146,8 @@ class FakeController:
                     self.heartbeats += 1
                 elif isinstance(message, LinkReport):
                     self.links_down = message.down
+                elif isinstance(message, ListReport | DelayReport):
+                    pass  # nobody answers probes here
                 else:
                     self._connection = connection
                     self.heard.append(message)

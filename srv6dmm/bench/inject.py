@@ -109,7 +109,9 @@ class Child:
     @property
     def running(self) -> bool:
         """Whether there is no answer yet."""
-        return not select.select([self._reader], [], [], 0)[0]
+        poll = select.poll()  # select() knows descriptors up to 1023 only
+        poll.register(self._reader, select.POLLIN)
+        return not poll.poll(0)
 
     def wait(self) -> bytes:
         """Return what the work returned. Raises the OSError that it raised."""

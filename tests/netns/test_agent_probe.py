@@ -25,7 +25,6 @@ from srv6dmm.model.wire import (
     Hello,
     Inspect,
     Inspection,
-    LinkReport,
     Probe,
     Probed,
     Sighting,
@@ -67,7 +66,7 @@ async def running(around: Spaces, tmp_path: Path) -> AsyncIterator[FakeControlle
         await fake.next(Hello)
         await fake.send(FullPlan(7, WHOLE))
         assert (await fake.next(Ack)).revision == 7
-        assert (await fake.next(LinkReport)).down == ()
+        await eventually(lambda: fake.links_down == ())
         fake.process = agent  # type: ignore[attr-defined]
         yield fake
 

@@ -8,7 +8,7 @@ from srv6dmm.bench import protection, protection_plot
 from srv6dmm.config import Mode
 from tests.netns.running import MODES, TOPOLOGIES
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(400)]
 
 CUTS = 4
 

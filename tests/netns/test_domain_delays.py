@@ -10,7 +10,7 @@ import pytest
 from tests.netns.relay import slow_cable
 from tests.netns.running import Running, running, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 HOLD_S = 2.0
 

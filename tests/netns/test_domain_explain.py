@@ -24,7 +24,7 @@ from srv6dmm.dataplane.fastpath.objects import FastDelivery, FastDrop, FastSteer
 from srv6dmm.lab.domain import agent_name
 from tests.netns.running import MODES, Running, running, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 CN, SRV, NOBODY = "2001:db8:cafe::2", "2001:db8:beef::2", "2001:db8:a1:ffff::1"
 NODES = ("mn1", "mn2", "mn3")

@@ -10,7 +10,7 @@ import pytest
 from srv6dmm.lab.domain import CONTROLLER, agent_name
 from tests.netns.running import MODES, Running, forwarding, lossless, running, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 FROZEN = {"prepare": "new", "switch": "br1", "redirect": "old"}
 """Stage -> the router whose silence holds the roll-out in it."""

@@ -125,7 +125,7 @@ def test_what_a_flow_s_entries_counted_is_shown(campus: Running) -> None:
     rules(campus, "mn1")
     address = campus.scenario.wait_address("mn1")
     talks = conversations(campus.lab, [("mn1", address, "cn"), ("mn1", address, "cn")])
-    before = {name: shown(campus, name) for name in PORTS}
+    before = settled(campus)
     probes = Probes(campus.lab, campus.domain.processes, talks, rate_pps=200)
     probes.start()
     time.sleep(0.3)
@@ -143,6 +143,16 @@ def test_what_a_flow_s_entries_counted_is_shown(campus: Running) -> None:
 
         wait_for("counted", lambda: counted() >= sent)  # noqa: B023 - called within this turn
         assert counted() == sent
+
+
+def settled(campus: Running) -> dict[str, dict[str, int]]:
+    """Return what is shown once agents have told all that they counted, which takes a second."""
+    found = {name: shown(campus, name) for name in PORTS}
+    while True:
+        time.sleep(2.5)
+        last, found = found, {name: shown(campus, name) for name in PORTS}
+        if found == last:
+            return found
 
 
 def shown(campus: Running, name: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from srv6dmm.lab.domain import CONTROLLER, agent_name
 from tests.netns.running import Running, lossless, running, wait_for
 from tests.netns.test_domain_faults import in_modes
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 VICTIMS = ("controller", "agent")
 IN_EBPF = ("agent",)

@@ -15,7 +15,7 @@ from srv6dmm.lab.domain import CONTROLLER
 from srv6dmm.lab.traffic import Conversation, ProbeResults, Probes, Taps, conversations
 from tests.netns.running import MODES, Running, running, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 RATE_PPS = 1000
 LOCAL_MS, REMOTE_MS = 5.0, 50.0

@@ -16,7 +16,7 @@ import pytest
 from srv6dmm.lab.traffic import Probes, conversations
 from tests.netns.running import MODES, Running, running, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 GRACE_S = 2.0
 RATE_PPS = 250

@@ -18,7 +18,7 @@ from srv6dmm.lab.traffic import Probes, Taps
 from tests.netns.ring import Ring
 from tests.netns.running import MODES, Running, lossless, running, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 ROW = tuple(f"t{number}" for number in range(1, 7))
 CONTAINER = IPv6Address("fc00:0:c1:c2:c3:c4:c5:c6")
