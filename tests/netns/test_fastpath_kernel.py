@@ -238,6 +238,12 @@ def test_a_full_map_is_named_and_the_rest_is_written(router: str) -> None:
     fast.close()
 
 
+def test_loading_leaves_no_descriptor_open(router: str) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    loader.load(pins.directory(router))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_new_programs_are_put_in_the_place_of_old_ones(router: str) -> None:
     fast = opened(router)
     fast.put(WHOLE)

@@ -65,7 +65,8 @@ def load(
 
 
 def _pin(directory: Path, name: str, program: Program) -> None:
-    opened = {table: syscalls.get(str(directory / table)) for _, table in program.references}
+    tables = sorted({table for _, table in program.references})  # one is named many times
+    opened = {table: syscalls.get(str(directory / table)) for table in tables}
     try:
         descriptor = syscalls.load_program(program.linked(opened), syscalls.SCHED_CLS, name)
         try:
