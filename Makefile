@@ -13,9 +13,10 @@ demo: setup
 test: setup
 	@$(PYTHON) -m pytest -n 2 --dist loadfile
 
-# Links cut, daemons killed, lists broken under traffic: what waits for whole domains.
+# Links cut, daemons killed, lists broken under traffic: what waits for whole domains. One at a time:
+# they hold routers to milliseconds.
 test-long: setup
-	@$(PYTHON) -m pytest -n 2 --dist loadfile -m long
+	@$(PYTHON) -m pytest -m long
 
 # Boots Debian's old kernels under qemu, which it installs; some minutes each (docs/kernels.md).
 test-kernels: setup
